@@ -1,0 +1,85 @@
+"""Token shards -> instances, prepared ahead: the step that runs an objective over every shard, as often as
+asked.
+
+One partition is one pass over one shard. The objective is a pure function of (seed, pass, document, shard),
+so partitions can run anywhere in any order, and the same instances can be made on the fly instead.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from corpus.corruption.bert import BertObjective
+from corpus.corruption.masking import Marks
+from corpus.shards import TokenShard
+from corpus.wordpiece.encode import Encoder
+from infra.artifacts import Artifact, Counts
+from infra.output import Output, PartitionOutput, total
+
+Objective = BertObjective  # a union, once there are more
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorruptConfig:
+    """`passes` is how often each document is read, every time with other draws (BERT's dupe_factor is 10)."""
+
+    objective: Objective = field(default_factory=BertObjective)
+    passes: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.passes <= 1000:
+            raise ValueError(f"CorruptConfig.passes is {self.passes}; it must be 1 to 1000, e.g. 10")
+
+
+def corrupt(config: CorruptConfig, *, shards: Artifact, vocabulary: Artifact, out: Output) -> Counts:
+    """Write one file of instances per (shard, pass); read it with corpus.instances.Instances.
+
+    Counts: documents, and of these empty_documents (they give no instance), one_token_documents and
+    one_sentence_documents (their B is always random), counted once; over all passes instances, tokens,
+    targets and random_next. Raises ValueError if there is nothing to learn from, or the vocabulary is not
+    that of the shards.
+    """
+    encoder = Encoder.from_artifact(vocabulary)
+    marks = Marks(
+        vocab_size=encoder.vocab_size, cls_id=encoder.cls_id, sep_id=encoder.sep_id, mask_id=encoder.mask_id
+    )
+    names = [name for name in shards.names() if name.endswith(".arrow")]
+    items = {f"{PurePosixPath(n).stem}-{p:03d}": (n, p) for n in names for p in range(config.passes)}
+    shared = {"config": config, "shards": shards, "marks": marks, "tokenizer_digest": encoder.digest}
+    counts = total(out.map(corrupt_partition, items, **shared))
+    if not counts.get("instances"):
+        raise ValueError(
+            f"{shards.short} holds no document with a token, so there is nothing to learn from; add text"
+        )
+    return counts
+
+
+def corrupt_partition(
+    item: tuple[str, int],
+    *,
+    out: PartitionOutput,
+    config: CorruptConfig,
+    shards: Artifact,
+    marks: Marks,
+    tokenizer_digest: str,
+) -> Counts:
+    """One pass over one shard."""
+    name, pass_number = item
+    shard = TokenShard.open(shards.path(name), tokenizer_digest)
+    instances = config.objective.corrupt(shard, marks, seed=config.seed, pass_number=pass_number)
+    with out.writer(f"{out.id}.arrow") as path:
+        instances.write(path)
+    sentences, tokens = np.diff(shard.document_sentences), np.diff(shard.document_offsets)
+    once = int(pass_number == 0)
+    return {
+        "documents": len(sentences) * once,
+        "empty_documents": int((sentences == 0).sum()) * once,
+        "one_token_documents": int((tokens == 1).sum()) * once,
+        "one_sentence_documents": int((sentences == 1).sum()) * once,
+        "instances": len(instances),
+        "tokens": len(instances.tokens),
+        "targets": len(instances.target_tokens),
+        "random_next": int(instances.is_random.sum()),
+    }

@@ -1,0 +1,125 @@
+"""Configs from outside: `--set train.steps=1000`, a YAML file, the form in the Prefect UI.
+
+Every value is validated by pydantic against the field's own type, and the dataclass checks itself on construction. An
+unknown or bad field is refused with its full path, the value, the rule and the nearest valid name.
+"""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+T = TypeVar("T")
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """`["a.b=1", "c=[x, y]"]` -> {"a.b": 1, "c": ["x", "y"]}; values are YAML."""
+    out = {}
+    for pair in pairs:
+        path, equals, text = pair.partition("=")
+        if not equals or not path.strip():
+            raise ValueError(
+                f"--set {pair!r} is not PATH=VALUE; write for example --set pretrain.train.steps=1000"
+            )
+        try:
+            out[path.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"--set {path}: {text!r} is not a YAML value ({reason})") from None
+    return out
+
+
+def read_yaml(path: Path) -> tuple[str, dict[str, Any]]:
+    """A recipe file: `recipe: NAME` and the fields it changes. Returns the name and the nested changes."""
+    try:
+        body = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(
+            f"no file {path}; give the name of a recipe (`cloze recipes`) or a YAML file"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(body, dict) or not isinstance(body.get("recipe"), str):
+        raise ValueError(f"{path} must be a mapping with `recipe: NAME` and the fields it changes")
+    name = body.pop("recipe")
+    return name, body
+
+
+def change(config: T, changes: Mapping[str, Any], where: str = "") -> T:
+    """A copy of `config` with fields replaced; keys may be dotted paths, values may be nested mappings."""
+    for path, value in changes.items():
+        config = _set(config, path.split("."), value, where)
+    return config
+
+
+def _set(config: Any, path: list[str], value: Any, where: str) -> Any:
+    name, rest = path[0], path[1:]
+    here = f"{where}.{name}" if where else name
+    fields = {f.name for f in dataclasses.fields(config)}
+    if name not in fields:
+        near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
+        hint = f"did you mean {(where + '.' if where else '') + near[0]}?" if near else ""
+        known = f"{type(config).__name__} has {', '.join(sorted(fields))}"
+        raise ValueError(f"{here} = {value!r}: there is no field {name!r}; {hint or known}")
+    current = getattr(config, name)
+    if rest:
+        if not dataclasses.is_dataclass(current):
+            raise ValueError(f"{here} is {current!r}, which has no field {rest[0]!r}; set {here} itself")
+        new = _set(current, rest, value, here)
+    else:
+        new = _convert(typing.get_type_hints(type(config))[name], value, current, here)
+    try:
+        return dataclasses.replace(config, **{name: new})
+    except ValueError as error:
+        raise ValueError(f"{here} = {value!r}: {error}") from None
+
+
+def _convert(hint: Any, value: Any, current: Any, where: str) -> Any:
+    classes: list[Any] = [c for c in _members(hint) if dataclasses.is_dataclass(c)]
+    if classes and isinstance(value, Mapping):
+        body = dict(value)
+        wanted = body.pop("type", type(current).__name__ if current is not None else classes[0].__name__)
+        choice = {c.__name__: c for c in classes}.get(wanted)
+        if choice is None:
+            names = ", ".join(c.__name__ for c in classes)
+            raise ValueError(f"{where}.type = {wanted!r}: must be one of {names}")
+        try:
+            base = current if isinstance(current, choice) else choice()
+        except TypeError as error:
+            raise ValueError(
+                f"{where}: {wanted} cannot be made from defaults ({error}); choose a recipe that has one"
+            ) from None
+        return change(base, body, where)
+    try:
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        at = "".join(f"[{p}]" for p in first["loc"] if isinstance(p, int))
+        raise ValueError(f"{where}{at} = {value!r}: {first['msg'][0].lower() + first['msg'][1:]}") from None
+
+
+def _members(hint: Any) -> list[Any]:
+    if typing.get_origin(hint) in (typing.Union, UnionType):
+        return [m for part in typing.get_args(hint) for m in _members(part)]
+    return [hint]
+
+
+def strict(cls: type) -> None:
+    """Make pydantic refuse unknown fields in this dataclass and in every dataclass below it (the UI's forms)."""
+    if not dataclasses.is_dataclass(cls) or "__pydantic_config__" in cls.__dict__:
+        return
+    cls.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+    for hint in typing.get_type_hints(cls).values():
+        for part in _walk(hint):
+            if isinstance(part, type):
+                strict(part)
+
+
+def _walk(hint: Any) -> list[Any]:
+    return [hint] + [p for a in typing.get_args(hint) for p in _walk(a)]

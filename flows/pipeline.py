@@ -1,0 +1,46 @@
+"""Everything: corpus, pretraining, fine-tuning, evaluation, promotion, serving. One recipe, one screen at the end."""
+
+from flows import report, screen
+from flows import run as runs
+from flows.deploy import SmokeConfig, smoke_step
+from flows.evaluate import Evaluated, evaluate
+from flows.pretrain import Pretrained, pretrain
+from flows.promote import in_production, promote
+from flows.recipe import Recipe
+from flows.step import chain
+from infra.artifacts import Artifact
+from infra.collect import point
+from serving.rollout import Gate
+
+
+@chain
+def pipeline(recipe: Recipe) -> Artifact:
+    """Raw text to a served model. Returns the answers of the served models."""
+    evaluated: Evaluated | None = None
+    if recipe.task is None:
+        trained: Pretrained = pretrain(recipe)
+    else:
+        evaluated = evaluate(recipe)
+        trained = evaluated.finetuned.pretrained
+    models = {recipe.language_model: trained.exported}
+    if evaluated is not None:
+        models[recipe.classifier] = evaluated.exported
+    run = runs.current()
+    assert run is not None
+    if not run.dry:
+        for name, model in models.items():
+            metric = "masked_lm_accuracy" if name == recipe.language_model else "test_accuracy"
+            promote(name, model, gate=Gate(metric=metric, floor=recipe.floor), why=f"run {run.id}")
+            point(run.store, f"{name}@latest", model)
+    config = SmokeConfig(names=tuple(models))
+    classifier = None if evaluated is None else evaluated.exported
+    if run.dry or all(in_production(run.store, name, model) for name, model in models.items()):
+        answers = smoke_step(config, language_model=trained.exported, classifier=classifier)
+    else:
+        report.console("kept   other versions are in production (`cloze models`); they are served, not these")
+        answers = trained.exported
+    if not run.dry:
+        text = screen.final(recipe, run, trained, evaluated, answers)
+        report.markdown("summary", f"```\n{text}\n```", "What this run made, and what to do next")
+        print(text)
+    return answers

@@ -1,0 +1,44 @@
+"""Token shards -> corrupted shards -> a pretrained language model, measured on text it has never seen."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from corpus import corrupt as corruption
+from flows.recipe import Recipe
+from flows.refresh_corpus import Corpus, refresh_corpus
+from flows.step import chain, step
+from infra.artifacts import Artifact
+from training import export, measure
+from training import pretrain as pretraining
+
+corrupt = step(corruption.corrupt)
+pretrain_step = step(pretraining.pretrain)
+measure_language_model = step(measure.measure_language_model)
+export_language_model = step(export.export_language_model)
+
+
+class Pretrained(NamedTuple):
+    """The corpus it came from, the trained weights, their held-out scores, and the exported folder."""
+
+    corpus: Corpus
+    weights: Artifact
+    scores: Artifact
+    exported: Artifact
+
+
+@chain
+def pretrain(recipe: Recipe) -> Pretrained:
+    """Everything up to a language model that `transformers` loads."""
+    corpus = refresh_corpus(recipe.corpus)
+    instances = corrupt(recipe.corrupt, shards=corpus.shards, vocabulary=corpus.vocabulary)
+    weights = pretrain_step(recipe.pretrain, instances=instances, vocabulary=corpus.vocabulary)
+    once = replace(recipe.corrupt, passes=1)
+    unseen = corrupt(once, shards=corpus.held_out, vocabulary=corpus.vocabulary)
+    scores = measure_language_model(measure.HeldOutConfig(), model=weights, instances=unseen)
+    exported = export_language_model(
+        export.ExportConfig(name=recipe.language_model),
+        model=weights,
+        vocabulary=corpus.vocabulary,
+        scores=scores,
+    )
+    return Pretrained(corpus=corpus, weights=weights, scores=scores, exported=exported)

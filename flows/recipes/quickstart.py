@@ -1,0 +1,93 @@
+"""The whole pipeline on text that every Python machine has: the documentation of the standard library and of our own
+dependencies. Sized for two cores and ten minutes."""
+
+from dataclasses import replace
+
+from corpus.corrupt import CorruptConfig
+from corpus.corruption.bert import BertObjective
+from corpus.examples import ExamplesConfig
+from corpus.ingest import IngestConfig
+from corpus.wordpiece.train import WordPieceConfig
+from flows.recipe import CorpusRecipe, Recipe, TaskRecipe
+from infra import hardware
+from training.engine import Precision
+from training.finetune import EpochsConfig, FinetuneConfig
+from training.loop import TrainConfig
+from training.models.bert import BertConfig, mini
+from training.pretrain import PretrainConfig
+from training.tasks.classify import ClassifyConfig
+
+
+def quickstart() -> Recipe:
+    """BERT (4 x 256) on this machine's Python documentation, then: which package is a docstring from?"""
+    # one pass over little text cannot overfit, and dropout would only slow the learning down (as in ALBERT v2)
+    model = replace(mini(8000), max_seq_len=128, dropout=0.0, attention_dropout=0.0)
+    precision = hardware.precision()
+    return Recipe(
+        name="quickstart",
+        corpus=CorpusRecipe(ingest=IngestConfig(), vocabulary=WordPieceConfig(vocab_size=8000)),
+        corrupt=CorruptConfig(objective=BertObjective(max_seq_len=128), passes=2),
+        pretrain=PretrainConfig(
+            model=model,
+            train=TrainConfig(
+                steps=1500,
+                batch_size=32,
+                learning_rate=1e-3,
+                warmup_steps=100,
+                precision=precision,
+                checkpoint_every_steps=100,
+            ),
+        ),
+        task=_task(model, precision),
+    )
+
+
+def _task(model: BertConfig, precision: Precision) -> TaskRecipe:
+    return TaskRecipe(
+        examples=ExamplesConfig(num_classes=10, max_per_class=100),
+        finetune=FinetuneConfig(
+            task=ClassifyConfig(num_labels=10, max_seq_len=128),
+            model=replace(model, dropout=0.1, attention_dropout=0.1),
+            train=EpochsConfig(epochs=3, learning_rate=2e-4, precision=precision),
+            seeds=(0, 1, 2),
+        ),
+    )
+
+
+def quickstart_small() -> Recipe:
+    """The quickstart on a tenth of the text with a tiny network: a minute or two, for tests and CI."""
+    whole = quickstart()
+    model = replace(
+        whole.pretrain.model,
+        hidden_size=64,
+        num_layers=2,
+        num_heads=2,
+        feed_forward_size=256,
+        vocab_size=2000,
+    )
+    assert whole.task is not None
+    return replace(
+        whole,
+        name="quickstart-small",
+        corpus=replace(
+            whole.corpus,
+            ingest=replace(whole.corpus.ingest, share=0.1),
+            vocabulary=WordPieceConfig(vocab_size=2000),
+        ),
+        pretrain=PretrainConfig(
+            model=model,
+            train=replace(
+                whole.pretrain.train, steps=60, batch_size=16, warmup_steps=10, checkpoint_every_steps=10
+            ),
+        ),
+        task=TaskRecipe(
+            examples=replace(whole.task.examples, num_classes=8, min_per_class=10, max_per_class=40),
+            finetune=replace(
+                whole.task.finetune,
+                task=ClassifyConfig(num_labels=8, max_seq_len=128),
+                model=model,
+                train=replace(whole.task.finetune.train, epochs=1),
+                seeds=(0, 1),
+            ),
+        ),
+    )

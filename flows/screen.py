@@ -1,0 +1,135 @@
+"""The one screen at the end of a run: counts, losses, speed, scores, where everything is, what to do next."""
+
+import time
+from typing import Any
+
+import pyarrow as pa
+
+from flows import run as runs
+from flows.deploy import ANSWERS
+from flows.evaluate import Evaluated
+from flows.pretrain import Pretrained
+from flows.recipe import Recipe
+from flows.report import duration, human
+from flows.server import health, running
+from infra.artifacts import Artifact
+from serving import rollout
+from training.compare import COMPARISON
+from training.finetune import SCORES
+from training.saved import MODEL_CONFIG, read_config
+
+FEW = 20  # steps averaged for the first and the last loss: single batches are noisy
+
+
+def final(
+    recipe: Recipe, run: runs.Run, trained: Pretrained, evaluated: Evaluated | None, answers: Artifact
+) -> str:
+    """The screen as plain text, about thirty lines of at most 100 columns."""
+    lines = [*_head(run), *_corpus(trained), *_training(trained)]
+    if evaluated is not None:
+        lines += _task(evaluated)
+    lines += _production(recipe, run, evaluated is not None)
+    if answers.step == "smoke_test":
+        lines += _answers(answers)
+    return "\n".join([*lines, *_next(recipe, run)])
+
+
+def _row(title: str, *texts: str) -> list[str]:
+    return [f"{title if i == 0 else '':<12}{text}" for i, text in enumerate(texts)]
+
+
+def _head(run: runs.Run) -> list[str]:
+    ran = sum(o.action == "ran" for o in run.outcomes)
+    took = duration(time.monotonic() - run.began)
+    return [
+        "",
+        f"{run.name}: {len(run.outcomes)} steps, {ran} ran, {len(run.outcomes) - ran} reused, in {took}",
+        "",
+    ]
+
+
+def _corpus(trained: Pretrained) -> list[str]:
+    corpus = trained.corpus
+    unique = corpus.documents.counts
+    files = corpus.documents.inputs["documents"].counts["files"]
+    shards = corpus.shards.counts
+    words = corpus.vocabulary.counts
+    return _row(
+        "corpus",
+        f"{files:,} files -> {unique['kept']:,} documents; {unique['exact_duplicate']:,} duplicates removed",
+        f"{words['vocab_size']:,} WordPieces from {human(words['words'])} words; {human(shards['tokens'])} tokens to train on",
+    )
+
+
+def _training(trained: Pretrained) -> list[str]:
+    weights = trained.weights
+    with pa.memory_map(str(weights.path("losses.arrow"))) as source:
+        losses = pa.ipc.open_file(source).read_all().column("loss").to_numpy()
+    first, last = losses[:FEW].mean(), losses[-FEW:].mean()
+    model = read_config(weights, MODEL_CONFIG)
+    rate = weights.manifest.made["measured"].get("tokens_per_second", 0.0)
+    scores = trained.scores.read_json(SCORES)
+    held_out = [
+        f"masked words {scores['masked_lm_accuracy']:.1%} right (loss {scores['masked_lm_loss']:.2f})"
+    ]
+    if "next_sentence_accuracy" in scores:
+        held_out.append(f"next sentence {scores['next_sentence_accuracy']:.1%}")
+    shape = f"{model.num_layers} x {model.hidden_size}, {human(weights.counts['parameters'])} parameters"
+    return _row(
+        "pretraining",
+        f"BERT {shape}, {weights.counts['steps']:,} steps, {human(weights.counts['tokens'])} tokens at {human(rate)} tokens/s",
+        f"loss {first:.2f} -> {last:.2f} (means of {FEW} steps)",
+        f"on held-out files: {', '.join(held_out)}",
+    )
+
+
+def _task(evaluated: Evaluated) -> list[str]:
+    counts = evaluated.finetuned.examples.counts
+    body: dict[str, Any] = evaluated.comparison.read_json(COMPARISON)
+    ours, theirs = body["with_pretraining"], body["from_scratch"]
+    verdict = "pretraining wins clearly" if body["clear"] else "no clear winner"
+    return _row(
+        "task",
+        f"which of {counts['classes']} packages? {counts['train']:,} texts to train on, {counts['test']:,} to test, split by file",
+        f"{body['metric'].replace('_', ' ')} with pretraining {ours['mean']:.3f} ± {ours['spread']:.3f}, "
+        f"without {theirs['mean']:.3f} ± {theirs['spread']:.3f} ({len(ours['values'])} seeds each): {verdict}",
+    )
+
+
+def _production(recipe: Recipe, run: runs.Run, with_task: bool) -> list[str]:
+    names = [recipe.language_model, *([recipe.classifier] if with_task else [])]
+    versions = []
+    for name in names:
+        moves = rollout.history(run.store, name)
+        versions.append(f"{name}@v{moves[-1].version}" if moves else f"{name}: none")
+    return _row("production", ", ".join(versions))
+
+
+def _answers(answers: Artifact) -> list[str]:
+    return _row(
+        "answers", *(f"{a['text']!r} -> {a['best']!r} ({a['score']:.2f})" for a in answers.read_json(ANSWERS))
+    )
+
+
+def _next(recipe: Recipe, run: runs.Run) -> list[str]:
+    state = running(run.settings)
+    alive = state is not None and health(state["url"]) is not None
+    url = state["url"] if state and alive else "http://127.0.0.1:8000"
+    ask = f'curl -s {url}/models/{recipe.language_model} -d \'{{"inputs": "Return a [MASK] of all names."}}\''
+    serving = (
+        f"{url}  (a page to play with; `cloze serve --stop` ends it)"
+        if alive
+        else "not running; `cloze serve --detach`"
+    )
+    return [
+        *_row("store", run.store.url),
+        *_row("serving", serving),
+        "",
+        *_row(
+            "next",
+            ask,
+            "cloze up                       every run, its logs and pictures in the Prefect UI",
+            f"cloze run {recipe.name} --set pretrain.train.steps=5000   a longer run; only what changed is done",
+            "cloze recipes, cloze runs, cloze models, cloze doctor",
+        ),
+    ]

@@ -1,0 +1,1 @@
+"""The ground: storage, artifacts, leases, Ray, hardware. Imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""Plain classes that answer: prepare, run, finish. No Ray, no HTTP."""

@@ -1,0 +1,1 @@
+"""One file per protocol: requests, responses, errors."""

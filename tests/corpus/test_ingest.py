@@ -1,0 +1,179 @@
+"""What is listed is what is read; content decides, and nothing is lost without a name."""
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import corpus.ingest as ingest_module
+from corpus.document import SCHEMA, document_id, iterate_documents, read_documents
+from corpus.filters import FilterConfig
+from corpus.ingest import (
+    IngestConfig,
+    find_files,
+    ingest,
+    list_sources,
+    listed_files,
+    listing,
+    listing_of,
+    partitions,
+)
+from corpus.sources.python_docs import PythonDocs
+from corpus.sources.text_files import TextFiles
+from infra.artifacts import Artifact
+from infra.materialize import run_step
+from infra.storage import Folder
+
+FILTERS = FilterConfig(min_bytes=8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "text"
+    root.mkdir()
+    for i in range(20):
+        (root / f"{i}.txt").write_text(f"This is text number {i}.\r\n\r\nIt has two paragraphs.")
+    (root / "short.txt").write_text("tiny")
+    (root / "binary.txt").write_bytes(b"\0" * 30)
+    return root
+
+
+def config_of(folder: Path, **changes: object) -> IngestConfig:
+    return IngestConfig(sources=(TextFiles(folder=str(folder)),), filters=FILTERS, **changes)  # type: ignore[arg-type]
+
+
+def ingested(store: Folder, config: IngestConfig) -> Artifact:
+    listed = run_step(list_sources, listing(config), store=store)
+    return run_step(ingest, config, store=store, listing=listed)
+
+
+def test_documents_are_normalised_filtered_counted_and_sorted_by_id(store: Folder, folder: Path) -> None:
+    documents = ingested(store, config_of(folder))
+    counts = {
+        "files": 22,
+        "read": 21,
+        "kept": 20,
+        "too_short": 1,
+        "too_long": 0,
+        "mostly_symbols": 0,
+        "binary": 1,
+    }
+    assert documents.counts == counts
+    table = read_documents(documents, documents.names()[0])
+    assert table.schema == SCHEMA
+    rows = list(iterate_documents(documents))
+    assert [r.id for r in rows] == sorted(r.id for r in rows)
+    row = next(r for r in rows if r.file == "3.txt")
+    assert row == (
+        document_id(row.text),
+        "This is text number 3.\nIt has two paragraphs.",
+        "3.txt",
+        "text-files",
+        "3.txt",
+        1,
+        "und",
+    )
+
+
+def test_the_listing_changes_exactly_when_names_or_contents_do(folder: Path, tmp_path: Path) -> None:
+    config = config_of(folder)
+    before = listing(config)
+    assert before.files == 22
+    for path in folder.iterdir():
+        path.touch()
+    assert listing(config) == before
+    moved = Path(shutil.copytree(folder, tmp_path / "elsewhere"))
+    assert listing(config_of(moved)) == before
+    (folder / "3.txt").write_text("Another text altogether.")
+    changed = listing(config)
+    assert changed.sha256 != before.sha256
+    (moved / "4.txt").rename(moved / "four.txt")
+    assert listing(config_of(moved)).sha256 not in (before.sha256, changed.sha256)
+
+
+def test_the_order_of_files_means_nothing(folder: Path) -> None:
+    files = find_files(config_of(folder))
+    assert listing_of(files[::-1]) == listing_of(files)
+    assert partitions(files[::-1]) == partitions(files)
+
+
+def test_partitions_hold_every_file_once_and_depend_on_content_only(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = find_files(config_of(folder))
+    monkeypatch.setattr(ingest_module, "PARTITION_BYTES", sum(f.size for f in files) // 5)
+    parts = partitions(files)
+    assert 1 < len(parts) <= 8
+    assert sorted(f for part in parts for f in part) == files
+    assert {f.sha256[0] for f in parts[0]} <= set("01")  # the leading three bits
+
+
+def test_cutting_differently_reads_the_same_documents(
+    store: Folder, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from infra.storage import open_folder
+
+    config = config_of(folder)
+    whole = sorted(iterate_documents(ingested(store, config)))
+    monkeypatch.setattr(ingest_module, "PARTITION_BYTES", 100)
+    many = ingested(open_folder(tmp_path / "other"), config)
+    assert len(many.names()) > 5
+    assert sorted(iterate_documents(many)) == whole
+
+
+@pytest.mark.parametrize("what", ["changes", "vanishes"])
+def test_a_file_that_changes_after_it_was_listed_is_named(store: Folder, folder: Path, what: str) -> None:
+    config = config_of(folder)
+    files = find_files(config)
+    listed = run_step(list_sources, listing_of(files), store=store)
+    assert listed_files(listed) == files
+    if what == "changes":
+        (folder / "3.txt").write_text("Changed.")
+    else:
+        (folder / "3.txt").unlink()
+    with pytest.raises(Exception, match=r"3\.txt of source 'text-files' .*run the same command again"):
+        run_step(ingest, config, store=store, listing=listed)
+
+
+def test_a_share_keeps_some_files_by_content(folder: Path) -> None:
+    every = find_files(config_of(folder))
+    some = find_files(config_of(folder, share=0.5))
+    assert 0 < len(some) < len(every)
+    assert set(some) < set(every)
+
+
+def test_sources_without_any_document_are_one_sentence_with_the_reasons(
+    store: Folder, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\0binary")
+    (tmp_path / "b.txt").write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=r"the 2 files of text-files give no document \(binary 1, empty 1\); use UTF-8"
+    ):
+        ingested(store, config_of(tmp_path))
+
+
+def test_configs_that_cannot_work_are_refused(folder: Path) -> None:
+    source = TextFiles(folder=str(folder))
+    for bad in ({"sources": ()}, {"sources": (source, source)}, {"share": 0.0}, {"share": 2.0}):
+        with pytest.raises(ValueError, match=r"sources is empty|two sources share a name|share is"):
+            IngestConfig(**bad)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="hold no file; check them, or raise share"):
+        find_files(config_of(folder, share=1e-9))
+
+
+def test_python_documentation_is_ingested_like_any_source(store: Folder) -> None:
+    config = IngestConfig(sources=(PythonDocs(distributions=("packaging",), standard_library=False),))
+    documents = ingested(store, config)
+    assert documents.counts["kept"] > 50
+    titles = {d.title for d in iterate_documents(documents)}
+    assert "packaging.version.Version" in titles
+    assert all(d.source == "python-docs" and d.language == "en" for d in iterate_documents(documents))
+
+
+def test_a_table_without_documents_has_the_schema() -> None:
+    from corpus.document import to_table
+
+    assert to_table([]).schema == SCHEMA
+    assert isinstance(to_table([]), pa.Table)

@@ -1,0 +1,259 @@
+"""BERT is BERT: published sizes, transformers' answers with the same weights, no padding, no look across a border."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from training.batches import PretrainingBatch, TokenBatch
+from training.exchange import import_folder
+from training.models import bert
+from training.models.bert import BertConfig, BertForPretraining
+
+LENGTHS = [9, 3, 70, 2, 33, 64, 5, 12]
+CONFIG = BertConfig(
+    vocab_size=97, hidden_size=48, num_layers=3, num_heads=4, feed_forward_size=80, max_seq_len=80
+)
+
+
+def theirs_like(config: BertConfig) -> transformers.BertConfig:
+    return transformers.BertConfig(
+        vocab_size=config.vocab_size,
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_heads,
+        intermediate_size=config.feed_forward_size,
+        max_position_embeddings=config.max_seq_len,
+        type_vocab_size=config.num_segments,
+    )
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> tuple[BertForPretraining, transformers.BertForPreTraining]:
+    """The same random weights on both sides, biases and norms included."""
+    folder = tmp_path_factory.mktemp("theirs")
+    torch.manual_seed(0)
+    theirs = transformers.BertForPreTraining(theirs_like(CONFIG)).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    theirs.save_pretrained(folder)
+    ours = import_folder(folder)
+    assert isinstance(ours, BertForPretraining)
+    return ours.eval(), theirs
+
+
+def random_batch(
+    lengths: list[int] = LENGTHS, vocab_size: int = CONFIG.vocab_size, seed: int = 0
+) -> PretrainingBatch:
+    noise = np.random.default_rng(seed)
+    offsets = np.cumsum([0, *lengths])
+    positions = [np.sort(noise.choice(length, max(1, length // 6), replace=False)) for length in lengths]
+    return PretrainingBatch.from_columns(
+        tokens=noise.integers(0, vocab_size, offsets[-1]),
+        offsets=offsets,
+        segment_b=np.array([length // 2 for length in lengths]),
+        target_positions=np.concatenate(positions),
+        target_offsets=np.cumsum([0, *(len(row) for row in positions)]),
+        target_tokens=noise.integers(0, vocab_size, sum(len(row) for row in positions)),
+        is_random=noise.integers(0, 2, len(lengths)),
+    )
+
+
+def padded(batch: PretrainingBatch) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """The inputs transformers wants, and which of its B,L places are real (in the order of our stream)."""
+    tokens = batch.tokens
+    real_BL = torch.arange(tokens.max_seq_len) < tokens.cu_seqlens.diff()[:, None]
+    labels_T = torch.full_like(tokens.tokens_T, -100).index_copy(
+        0, batch.target_index_M, batch.target_tokens_M
+    )
+    inputs = {"attention_mask": real_BL.long(), "next_sentence_label": batch.next_sentence_B}
+    for name, values, filler in (
+        ("input_ids", tokens.tokens_T, 0),
+        ("token_type_ids", tokens.segments_T, 0),
+        ("labels", labels_T, -100),
+    ):
+        inputs[name] = torch.full(real_BL.shape, filler).masked_scatter(real_BL, values)
+    return inputs, real_BL
+
+
+PUBLISHED = {  # parameters with both pretraining heads; google-research/bert names them 4.4 M, 11.3 M, ..., 110 M, 340 M
+    "tiny": (2, 128, 2),
+    "mini": (4, 256, 4),
+    "small": (4, 512, 8),
+    "medium": (8, 512, 8),
+    "base": (12, 768, 12),
+    "large": (24, 1024, 16),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_sizes(name):
+    config = getattr(bert, name)()
+    assert (config.num_layers, config.hidden_size, config.num_heads) == PUBLISHED[name]
+    count = sum(parameter.numel() for parameter in BertForPretraining(config, seed=None).parameters())
+    with torch.device("meta"):
+        theirs = transformers.BertForPreTraining(theirs_like(config))
+    assert count == theirs.num_parameters()
+    if name in ("base", "large"):
+        assert count == {"base": 110_106_428, "large": 336_226_108}[name]
+
+
+def test_every_layer_both_heads_and_the_loss_equal_transformers_on_a_padded_batch(pair):
+    ours, theirs = pair
+    batch = random_batch()
+    inputs, real_BL = padded(batch)
+    expected = theirs(**inputs, output_hidden_states=True)
+    states = list(ours.bert.states(batch.tokens))
+    assert len(states) == len(expected.hidden_states) == CONFIG.num_layers + 1
+    for state, their_state in zip(states, expected.hidden_states, strict=True):
+        torch.testing.assert_close(state, their_state[real_BL], atol=1e-5, rtol=1e-5)
+    everywhere = torch.arange(len(batch.tokens.tokens_T))
+    logits_TV = ours.masked_lm_logits(batch.tokens, everywhere)
+    torch.testing.assert_close(logits_TV, expected.prediction_logits[real_BL], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        ours.next_sentence_logits(batch.tokens), expected.seq_relationship_logits, atol=1e-5, rtol=1e-5
+    )
+    losses = ours(batch)
+    torch.testing.assert_close(losses.total, expected.loss, atol=1e-5, rtol=1e-5)
+    targets = batch.target_index_M
+    assert (
+        losses.counts["masked_lm_correct"] == (logits_TV[targets].argmax(-1) == batch.target_tokens_M).sum()
+    )
+    assert losses.counts["masked_lm_count"] == len(targets)
+    assert losses.counts["next_sentence_count"] == len(batch) == len(LENGTHS)
+
+
+def test_every_gradient_equals_transformers(pair):
+    ours, theirs = pair
+    batch = random_batch()
+    ours.zero_grad()
+    theirs.zero_grad()
+    ours(batch).total.backward()
+    theirs(**padded(batch)[0]).loss.backward()
+    pairs = {
+        "bert.embeddings.token.weight": theirs.bert.embeddings.word_embeddings.weight,
+        "bert.embeddings.position.weight": theirs.bert.embeddings.position_embeddings.weight,
+        "bert.embeddings.segment.weight": theirs.bert.embeddings.token_type_embeddings.weight,
+        "bert.layers.0.attention.out.weight": theirs.bert.encoder.layer[0].attention.output.dense.weight,
+        "bert.layers.2.feed_forward.up.bias": theirs.bert.encoder.layer[2].intermediate.dense.bias,
+        "masked_lm.bias": theirs.cls.predictions.bias,
+        "next_sentence.weight": theirs.cls.seq_relationship.weight,
+    }
+    own = dict(ours.named_parameters())
+    for name, parameter in pairs.items():
+        torch.testing.assert_close(own[name].grad, parameter.grad, atol=1e-5, rtol=1e-4)
+    attention = theirs.bert.encoder.layer[1].attention.self
+    fused = torch.cat([getattr(attention, name).weight.grad for name in ("query", "key", "value")])
+    torch.testing.assert_close(own["bert.layers.1.attention.qkv.weight"].grad, fused, atol=1e-5, rtol=1e-4)
+
+
+def test_packed_equals_alone(pair):
+    ours, _ = pair
+    tokens = random_batch().tokens
+    together = ours.bert(tokens)
+    start = 0
+    for length in LENGTHS:
+        end = start + length
+        row = tokens.tokens_T[start:end].numpy()
+        alone = ours.bert(TokenBatch.from_sequences([row], [length // 2]))
+        torch.testing.assert_close(together[start:end], alone, atol=1e-5, rtol=1e-5)
+        start = end
+
+
+def test_no_gradient_crosses_a_border_through_the_whole_model(pair):
+    ours, _ = pair
+    tokens = random_batch().tokens
+    embedded = []
+    handle = ours.bert.embeddings.register_forward_hook(lambda _, __, output: embedded.append(output))
+    hidden = ours.bert(tokens)
+    handle.remove()
+    begin, end = (
+        int(tokens.cu_seqlens[3]),
+        int(tokens.cu_seqlens[4]),
+    )  # two tokens between a long and a short neighbour
+    (grad,) = torch.autograd.grad(hidden[begin:end].square().sum(), embedded[0])
+    assert grad[begin:end].abs().sum() > 0
+    assert torch.count_nonzero(grad[:begin]) == torch.count_nonzero(grad[end:]) == 0
+
+
+def test_autocast_keeps_losses_and_gradients_in_float32(pair):
+    ours, _ = pair
+    batch = random_batch()
+    exact = ours(batch).total
+    ours.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = ours(batch)
+    assert all(value.dtype == torch.float32 for value in (losses.total, *losses.parts.values()))
+    torch.testing.assert_close(losses.total, exact, atol=0.05, rtol=0.01)
+    losses.total.backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in ours.parameters())
+
+
+def test_first_weights_are_a_function_of_the_seed_alone():
+    before = torch.get_rng_state()
+    first, again, other = (BertForPretraining(CONFIG, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["bert.embeddings.token.weight"], other["bert.embeddings.token.weight"])
+    sample = torch.cat([tensor.flatten() for tensor in first.values() if tensor.ndim > 1])
+    assert sample.abs().max() <= 0.04
+    assert (
+        abs(sample.std() - 0.02 * 0.8796) < 2e-4
+    )  # a normal cut at two deviations keeps 0.88 of its deviation
+    assert not first["bert.layers.0.attention.qkv.bias"].any()
+    assert (first["masked_lm.norm.weight"] == 1).all()
+
+
+def test_it_learns_a_handful_of_sequences():
+    model, batch = BertForPretraining(CONFIG), random_batch()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    torch.manual_seed(0)
+    first = None
+    for _ in range(120):
+        losses = model(batch)
+        first = first or losses.total.item()
+        optimizer.zero_grad()
+        losses.total.backward()
+        optimizer.step()
+    assert first == pytest.approx(math.log(CONFIG.vocab_size) + math.log(2), abs=0.3)
+    assert losses.total.item() < 0.4
+
+
+def test_without_pairs_there_is_no_sentence_loss(pair):
+    ours, _ = pair
+    whole = random_batch()
+    alone = PretrainingBatch(
+        tokens=whole.tokens,
+        target_index_M=whole.target_index_M,
+        target_tokens_M=whole.target_tokens_M,
+        next_sentence_B=None,
+    )
+    losses = ours(alone)
+    assert list(losses.parts) == ["masked_lm"]
+    torch.testing.assert_close(losses.total, ours(whole).parts["masked_lm"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"num_layers": 0}, "num_layers 0: .* 1 or more"),
+        ({"dropout": 1.0}, "dropout 1.0: .*probability"),
+        ({"num_heads": 5}, "hidden_size 48 with num_heads 5: .*multiple of 5"),
+        ({"layer_norm_eps": 0.0}, "layer_norm_eps 0.0: .*positive"),
+    ],
+)
+def test_bad_sizes_get_one_sentence(change, words):
+    with pytest.raises(ValueError, match=words):
+        BertConfig(**{**vars(CONFIG), **change})
+
+
+def test_bad_batches_get_one_sentence(pair):
+    with pytest.raises(ValueError, match="a sequence of 81 tokens: this model holds at most 80"):
+        pair[0].bert(random_batch([81]).tokens)
+    with pytest.raises(ValueError, match="drop empty sequences"):
+        TokenBatch.from_columns(tokens=np.arange(3), offsets=np.array([0, 2, 2, 3]))
+    with pytest.raises(ValueError, match="drop empty sequences"):
+        TokenBatch.from_sequences([])

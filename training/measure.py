@@ -1,0 +1,83 @@
+"""What a language model knows about text it has never seen: loss and accuracy of each pretraining objective.
+
+Measured in float32 without dropout on instances made from held-out files, so the figure does not flatter a model that
+has seen its test, and does not depend on the training precision.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from corpus.instances import Instances
+from corpus.order import Order
+from infra.artifacts import Artifact, Counts
+from infra.output import Output
+from infra.report import Report
+from training import launch
+from training.finetune import SCORES
+from training.models.bert import BertForPretraining
+from training.pretrain import has_pairs, to_batch
+from training.saved import read_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutConfig:
+    """`sequences` instances (all, if there are fewer) chosen by `seed`, `batch_size` at a time."""
+
+    sequences: int = 2000
+    batch_size: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.sequences < 1 or self.batch_size < 1:
+            raise ValueError(
+                f"sequences {self.sequences}, batch_size {self.batch_size}: each must be 1 or more"
+            )
+
+
+def measure_language_model(
+    config: HeldOutConfig, *, model: Artifact, instances: Artifact, out: Output
+) -> Counts:
+    """Write scores.json: `<part>_loss` (nats a prediction) and `<part>_accuracy` per objective, and perplexity (e to the
+    masked-LM loss). Counts: sequences, and predictions per objective.
+    """
+    result = launch.run(
+        score_instances, config, model, instances, report=out.report, check=out.check, alone=True
+    )
+    out.write_json(SCORES, result["scores"])
+    counts: Counts = result["counts"]
+    return counts
+
+
+@torch.inference_mode()
+def score_instances(
+    config: HeldOutConfig, model: Artifact, instances: Artifact, *, report: Report
+) -> dict[str, Any]:
+    """What the measuring process does."""
+    network = read_model(model).eval()
+    if not isinstance(network, BertForPretraining):
+        raise ValueError(
+            f"{model.short} is a classifier; only a language model can be measured on hidden words"
+        )
+    samples, pairs = Instances(instances), has_pairs(instances)
+    count = min(config.sequences, len(samples))
+    chosen = np.sort(Order(seed=config.seed, count=len(samples)).index(range(count)))
+    losses: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    for first in range(0, count, config.batch_size):
+        result = network(to_batch(samples.gather(chosen[first : first + config.batch_size]), pairs=pairs))
+        for name, value in result.counts.items():
+            counts[name] = counts.get(name, 0) + int(value)
+        for name, value in result.parts.items():
+            losses[name] = losses.get(name, 0.0) + float(value) * int(result.counts[f"{name}_count"])
+        report.progress(min(first + config.batch_size, count), count, "sequences")
+    scores = {f"{name}_loss": losses[name] / counts[f"{name}_count"] for name in losses}
+    scores |= {f"{name}_accuracy": counts[f"{name}_correct"] / counts[f"{name}_count"] for name in losses}
+    scores["perplexity"] = math.exp(min(700.0, scores["masked_lm_loss"]))
+    return {
+        "scores": scores,
+        "counts": {"sequences": count, **{name: counts[f"{name}_count"] for name in losses}},
+    }

@@ -1,0 +1,1 @@
+"""One file per family: the paper, its config, its published sizes, its module."""

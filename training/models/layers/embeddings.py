@@ -1,0 +1,38 @@
+"""The sum of what is at a place, which place it is, and which text it belongs to (BERT, section 3, figure 2)."""
+
+from torch import Tensor, nn
+
+from training.batches import TokenBatch
+from training.models.layers.dropout import drop
+
+
+class Embeddings(nn.Module):
+    """Token + position + segment, then LayerNorm and dropout: `TokenBatch -> x_TD`."""
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        hidden_size: int,
+        max_seq_len: int,
+        num_segments: int,
+        layer_norm_eps: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.token = nn.Embedding(vocab_size, hidden_size)
+        self.position = nn.Embedding(max_seq_len, hidden_size)
+        self.segment = nn.Embedding(num_segments, hidden_size)
+        self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.dropout = dropout
+
+    def forward(self, batch: TokenBatch) -> Tensor:
+        if batch.max_seq_len > self.position.num_embeddings:
+            raise ValueError(
+                f"a sequence of {batch.max_seq_len} tokens: this model holds at most {self.position.num_embeddings}; "
+                "cut the text or use a model with a larger max_seq_len"
+            )
+        x_TD: Tensor = (
+            self.token(batch.tokens_T) + self.segment(batch.segments_T) + self.position(batch.positions_T)
+        )
+        return drop(self.norm(x_TD), self.dropout if self.training else 0.0)

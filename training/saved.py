@@ -1,0 +1,72 @@
+"""Trained models inside artifacts: weights under our own names, and the configs that say which module they fill.
+
+    model.safetensors   parameters by name
+    model.json          {"BertConfig": {...}}
+    task.json           {"ClassifyConfig": {...}}, of fine-tuned models
+    labels.json         names of the classes, of fine-tuned models
+
+`read_model` also reads an exported Hugging Face folder, so that what is measured can be what is served.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from infra.artifacts import Artifact
+from training import exchange
+from training.checkpoint import check_fits
+from training.models.bert import BertConfig, BertForPretraining
+from training.tasks.classify import BertForClassification, ClassifyConfig
+
+WEIGHTS, MODEL_CONFIG, TASK_CONFIG, LABELS = "model.safetensors", "model.json", "task.json", "labels.json"
+_CONFIGS = {"BertConfig": BertConfig, "ClassifyConfig": ClassifyConfig}
+
+
+def read_config(artifact: Artifact, name: str) -> Any:
+    """The config in `name`, as the dataclass it was. Raises ValueError if this cloze does not know it."""
+    [(kind, fields)] = artifact.read_json(name).items()
+    if kind not in _CONFIGS:
+        known = ", ".join(_CONFIGS)
+        raise ValueError(
+            f"{name} of {artifact.short} holds a {kind}; known are {known}; use the cloze that wrote it"
+        )
+    return _CONFIGS[kind](**fields)
+
+
+def read_weights(artifact: Artifact) -> dict[str, Tensor]:
+    """Parameters by name; their checksum is verified."""
+    return safetensors.torch.load_file(artifact.path(WEIGHTS))
+
+
+def read_model(artifact: Artifact) -> BertForPretraining | BertForClassification:
+    """The model of a training step or of an exported folder, float32 on the CPU. Raises ValueError if it is neither."""
+    names = artifact.names()
+    if exchange.CONFIG in names:
+        with tempfile.TemporaryDirectory(
+            prefix="cloze-model-"
+        ) as folder:  # one folder, wherever the store keeps them
+            for name in (exchange.CONFIG, exchange.WEIGHTS):
+                Path(folder, name).symlink_to(artifact.path(name).absolute())
+            return exchange.import_folder(Path(folder))
+    if MODEL_CONFIG not in names:
+        raise ValueError(
+            f"{artifact.short} holds no model ({', '.join(names[:5])}); give a trained or exported one"
+        )
+    config = read_config(artifact, MODEL_CONFIG)
+    model: BertForPretraining | BertForClassification
+    if TASK_CONFIG in names:
+        model = BertForClassification(config, read_config(artifact, TASK_CONFIG))
+    else:
+        model = BertForPretraining(config)
+    fill(model, read_weights(artifact))
+    return model
+
+
+def fill(model: BertForPretraining | BertForClassification, weights: Mapping[str, Tensor]) -> None:
+    """Raises ValueError naming the first tensor that does not fit."""
+    check_fits(model, weights)
+    model.load_state_dict(weights, strict=True)

@@ -1,0 +1,1 @@
+"""One file per kind of fine-tuning: encode, head, loss, score."""
