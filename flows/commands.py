@@ -8,23 +8,23 @@ from typing import Any
 
 from flows import api
 from flows import run as runs
-from flows.overrides import change, parse_settings, read_yaml
+from flows.overrides import change, merge, nested, parse_settings, read_yaml
 from flows.plan import plan_lines, plan_of
 from flows.recipe import Recipe
 from flows.recipes import recipe as recipe_by_name
 from flows.report import console
 from flows.settings import Settings
 from flows.step import chain
+from infra.artifacts import Artifact
 
 
 def load(name: str, sets: list[str]) -> Recipe:
     """The recipe that a name or a YAML file gives, with `--set` applied last."""
     if name.endswith((".yaml", ".yml")):
         base, changes = read_yaml(Path(name))
-        recipe = change(recipe_by_name(base), changes)
     else:
-        recipe = recipe_by_name(name)
-    return change(recipe, parse_settings(sets))
+        base, changes = name, {}
+    return change(recipe_by_name(base), merge(nested(changes), nested(parse_settings(sets))))
 
 
 def settings_of(args: Namespace) -> Settings:
@@ -107,5 +107,6 @@ def _station(station: chain[Any, Any], recipe: Recipe, args: Namespace, part: An
     result = execute(station, recipe, args, part)
     named: Mapping[str, Any] = result._asdict() if hasattr(result, "_asdict") else {}
     for name, artifact in named.items():
-        console(f"{name.replace('_', ' '):<16} {artifact.short}   (cloze show {artifact.short})")
+        if isinstance(artifact, Artifact):
+            console(f"{name.replace('_', ' '):<16} {artifact.short}   (cloze show {artifact.short})")
     return 0

@@ -51,33 +51,67 @@ def read_yaml(path: Path) -> tuple[str, dict[str, Any]]:
     return name, body
 
 
-def change(config: T, changes: Mapping[str, Any], where: str = "") -> T:
-    """A copy of `config` with fields replaced; keys may be dotted paths, values may be nested mappings."""
+def nested(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted paths as nested mappings, merged; of two settings of one field the later counts."""
+    out: dict[str, Any] = {}
     for path, value in changes.items():
-        config = _set(config, path.split("."), value, where)
-    return config
+        *above, last = path.split(".")
+        inner = out
+        for name in above:
+            if not isinstance(inner.get(name), dict):
+                inner[name] = {}
+            inner = inner[name]
+        if isinstance(value, Mapping):
+            value = nested(value)
+            if isinstance(inner.get(last), dict):
+                value = merge(inner[last], value)
+        inner[last] = value
+    return out
 
 
-def _set(config: Any, path: list[str], value: Any, where: str) -> Any:
-    name, rest = path[0], path[1:]
-    here = f"{where}.{name}" if where else name
+def merge(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """`more` over `base`, field by field."""
+    out = dict(base)
+    for name, value in more.items():
+        both = isinstance(value, Mapping) and isinstance(out.get(name), Mapping)
+        out[name] = merge(out[name], value) if both else value
+    return out
+
+
+def change(config: T, changes: Mapping[str, Any], where: str = "") -> T:
+    """A copy of `config` with fields replaced; keys may be dotted paths, values may be nested mappings.
+
+    All changes are made before anything is checked, so fields that must agree can be changed together.
+    """
+    values = {}
+    for name, value in nested(changes).items():
+        here = f"{where}.{name}" if where else name
+        values[name] = _changed(config, name, value, where, here)
+    try:
+        return dataclasses.replace(config, **values)  # type: ignore[type-var]
+    except ValueError as error:
+        if not where:
+            raise
+        given = (
+            ", ".join(f"{where}.{name} = {changes[name]!r}" for name in values if name in changes) or where
+        )
+        raise ValueError(f"{given}: {error}") from None
+
+
+def _changed(config: Any, name: str, value: Any, where: str, here: str) -> Any:
     fields = {f.name for f in dataclasses.fields(config)}
     if name not in fields:
         near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
         hint = f"did you mean {(where + '.' if where else '') + near[0]}?" if near else ""
         known = f"{type(config).__name__} has {', '.join(sorted(fields))}"
-        raise ValueError(f"{here} = {value!r}: there is no field {name!r}; {hint or known}")
+        shown = "" if isinstance(value, dict) else f" = {value!r}"
+        raise ValueError(f"{here}{shown}: there is no field {name!r}; {hint or known}")
     current = getattr(config, name)
-    if rest:
-        if not dataclasses.is_dataclass(current):
-            raise ValueError(f"{here} is {current!r}, which has no field {rest[0]!r}; set {here} itself")
-        new = _set(current, rest, value, here)
-    else:
-        new = _convert(typing.get_type_hints(type(config))[name], value, current, here)
-    try:
-        return dataclasses.replace(config, **{name: new})
-    except ValueError as error:
-        raise ValueError(f"{here} = {value!r}: {error}") from None
+    hint = typing.get_type_hints(type(config))[name]
+    if isinstance(value, dict) and not any(map(dataclasses.is_dataclass, _members(hint))):
+        inner = next(iter(value), "")
+        raise ValueError(f"{here} is {current!r}, which has no field {inner!r}; set {here} itself")
+    return _convert(hint, value, current, here)
 
 
 def _convert(hint: Any, value: Any, current: Any, where: str) -> Any:

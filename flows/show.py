@@ -145,7 +145,7 @@ def verify(args: Namespace) -> int:
 
 def gc(args: Namespace) -> int:
     """List, or delete, what nothing needs."""
-    from infra.collect import garbage, sweep
+    from infra.collect import garbage, leftovers, sweep
     from serving import rollout
 
     store = runs.open_store(Settings(store=args.store))
@@ -163,5 +163,5 @@ def gc(args: Namespace) -> int:
     if args.dry_run:
         print(f"{len(items)} artifacts, {human(size)}B could go")
     else:
-        print(f"{len(items)} artifacts deleted, {human(sweep(items))}B freed")
+        print(f"{len(items)} artifacts deleted, {human(sweep(items) + leftovers(store))}B freed")
     return 0

@@ -13,6 +13,7 @@ default key forgets everything in a new run and whose hits do not look at the fi
 
 import inspect
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, Generic, TypeVar
 
@@ -44,7 +45,8 @@ class step:
         run.plans.append(planned)
         if run.dry:
             return planned.artifact
-        outcome = _as_task(planned.step.name, planned.artifact.digest, lambda: _materialize(run, planned))
+        title = f"{planned.step.name} {planned.artifact.digest[:12]}"
+        outcome = _as_task(planned.step.name, title, lambda: _materialize(run, planned))
         run.outcomes.append(outcome)
         run.record("RUNNING")
         return outcome.artifact
@@ -59,28 +61,28 @@ def _materialize(run: runs.Run, planned: Any) -> Outcome:
     return outcome
 
 
-def _as_task(name: str, digest: str, work: Callable[[], Outcome]) -> Outcome:
+def _as_task(name: str, title: str, work: Callable[[], R]) -> R:
     """Run `work` as a Prefect task; a reused result shows as a state of that name."""
     import prefect
     from prefect.cache_policies import NO_CACHE
     from prefect.states import Completed
 
-    outcomes: list[Outcome] = []
+    results: list[R] = []
 
     def body() -> Any:
-        outcome = work()
-        outcomes.append(outcome)
-        return Completed(name="Reused", message=outcome.why) if outcome.action != "ran" else None
+        result = work()
+        results.append(result)
+        if isinstance(result, Outcome) and result.action != "ran":
+            return Completed(name="Reused", message=result.why)
+        return None
 
     as_task: Any = prefect.task
-    as_task(
-        body, name=name, task_run_name=f"{name} {digest[:12]}", cache_policy=NO_CACHE, persist_result=False
-    )()
-    return outcomes[0]
+    as_task(body, name=name, task_run_name=title, cache_policy=NO_CACHE, persist_result=False)()
+    return results[0]
 
 
 class chain(Generic[C, R]):
-    """Make a flow of a function that takes one recipe. In a dry run it is only called; inside a run it is a sub-flow.
+    """Make a flow of a function that takes one recipe. In a dry run it is only called; inside a run it is one task.
 
     `flow` is the Prefect flow with parameters (recipe, store), which deployments register and the UI shows as a form.
     """
@@ -99,7 +101,8 @@ class chain(Generic[C, R]):
             )
         if run.dry:
             return self.function(recipe)
-        return self.flow(recipe, run.store.url)
+        # a task with the steps' tasks inside, not a sub-flow: logs, progress and pictures then share one page
+        return _as_task(self.name, self.name, lambda: self.function(recipe))
 
     @property
     def flow(self) -> Any:
@@ -107,8 +110,14 @@ class chain(Generic[C, R]):
             import prefect
 
             as_flow: Any = prefect.flow
-            self._flow = as_flow(_body(self), name=self.name, persist_result=False)
+            self._flow = as_flow(_body(self), name=self.name, flow_run_name=_title, persist_result=False)
         return self._flow
+
+
+def _title() -> str:
+    """What a run is called in the UI: its own id, which also names its record."""
+    run = runs.current()
+    return run.id if run is not None else f"from the UI {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _body(self: chain[C, R]) -> Callable[..., R]:
@@ -117,10 +126,7 @@ def _body(self: chain[C, R]) -> Callable[..., R]:
 
     @wraps(self.function)
     def body(recipe: C, store: str = "") -> R:
-        run = runs.current()
-        if run is not None and run.flow_run_id is not None:  # part of a larger run
-            return self.function(recipe)
-        run = run or runs.new_run(Settings(store=store), getattr(recipe, "name", self.name))
+        run = runs.current() or runs.new_run(Settings(store=store), getattr(recipe, "name", self.name))
         with runs.using(run):
             return supervised(run, lambda: self.function(recipe))
 
@@ -142,10 +148,13 @@ def supervised(run: runs.Run, work: Callable[[], R]) -> R:
     """Run the outermost chain inside its Prefect flow run: keep the record, end with the table of steps."""
     from prefect.runtime import flow_run
 
+    from training.launch import Place, at
+
     run.flow_run_id = flow_run.id
     run.record("RUNNING")
     try:
-        result = work()
+        with at(Place(workers=run.settings.workers, ray_address=run.settings.ray_address)):
+            result = work()
     except BaseException as error:
         report.steps_table(run)
         if not isinstance(error, StoreUnreachable):  # then the record cannot be written either

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from infra.artifacts import MANIFEST, Artifact, CorruptFile, to_json
 from infra.lease import is_held
 from infra.materialize import LEASE, RESERVED
-from infra.output import PARTITIONS
+from infra.output import PARTITIONS, WORK
 from infra.storage import Folder
 
 
@@ -110,6 +110,17 @@ def garbage(store: Folder, roots: Iterable[Artifact]) -> list[Garbage]:
         )
         out.append(Garbage(artifact=artifact, size=size, why=why))
     return out
+
+
+def leftovers(store: Folder) -> int:
+    """Delete scratch that a kill between commit and clean-up left in finished artifacts; returns bytes freed."""
+    freed = 0
+    for artifact in artifacts(store):
+        if artifact.finished:
+            work = store.child(artifact.step, artifact.digest, WORK)
+            freed += sum(work.size(name) for name in work.names())
+            work.delete_all()
+    return freed
 
 
 def sweep(items: Iterable[Garbage]) -> int:

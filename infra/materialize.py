@@ -101,19 +101,16 @@ def materialize(
         waited.append(holder)
 
     with hold(folder, LEASE, on_wait=on_wait) as lease:
-        if folder.exists(MANIFEST):
-            seconds = time.monotonic() - began
-            return Outcome(
-                artifact=artifact,
-                action="waited",
-                why=f"made by {waited[-1] if waited else 'another run'}",
-                seconds=seconds,
-            )
-        out = Output(folder, report=report, mapper=mapper, lease=lease)
-        counts = planned.step.function(planned.config, **planned.inputs, out=out)
-        seconds = time.monotonic() - began
-        _commit(planned, out, counts, seconds)
+        out = None
+        if not folder.exists(MANIFEST):
+            out = Output(folder, report=report, mapper=mapper, lease=lease)
+            counts = planned.step.function(planned.config, **planned.inputs, out=out)
+            _commit(planned, out, counts, time.monotonic() - began)
     _tidy(folder)
+    seconds = time.monotonic() - began
+    if out is None:
+        by = waited[-1] if waited else "another run"
+        return Outcome(artifact=artifact, action="waited", why=f"made by {by}", seconds=seconds)
     if out.partitions_kept:
         why += f"; {out.partitions_kept} finished partitions kept, {out.partitions_run} run"
     return Outcome(artifact=artifact, action="ran", why=why, seconds=seconds)
@@ -165,8 +162,12 @@ def _commit(planned: Plan, out: Output, counts: Counts, seconds: float) -> None:
 
 
 def _tidy(folder: Folder) -> None:
-    """Scratch goes after the commit: killed in between, it only costs space until `cloze gc`."""
+    """Scratch and lease go after the commit: whoever still waits for the lease finds the manifest instead.
+
+    Killed in between, they only cost a little space.
+    """
     folder.child(WORK).delete_all()
+    folder.delete(LEASE)
 
 
 @cache

@@ -1,11 +1,13 @@
 """Fixtures every room may use: a local store, the shared data (or a stated skip)."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from infra.storage import Folder, open_folder
+from tests.infra.s3_server import S3Server
 
 
 @pytest.fixture
@@ -22,3 +24,11 @@ def shared_data() -> Path:
     if not (path / "MANIFEST.tsv").exists():
         pytest.skip(f"shared data not found at {path}; set CLOZE_SHARED_DATA to its folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server process on loopback."""
+    server = S3Server(tmp_path_factory.mktemp("s3") / "log")
+    yield server
+    server.stop()

@@ -21,11 +21,13 @@ HOMES = {
     "deepspeed": ("training/engine.py",),
     "ray.serve": ("serving/app.py",),
     "ray": ("training/launch.py", "infra/ray_cluster.py", "serving/app.py"),
-    "s3fs": ("infra/storage.py",),
-    "fsspec": ("infra/storage.py",),
+    "botocore": ("infra/s3.py",),
     "tokenizers": ("corpus/wordpiece/",),
 }
-NOT_IN = {"torch": ("corpus/", "infra/storage.py"), "transformers": tuple(f"{room}/" for room in ROOMS)}
+NOT_IN = {
+    "torch": ("corpus/", "infra/folder", "infra/s3.py", "infra/storage.py"),
+    "transformers": tuple(f"{room}/" for room in ROOMS),
+}
 
 
 def sources() -> list[Path]:

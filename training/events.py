@@ -1,7 +1,8 @@
 """What a training process says while it runs, as JSON values: they cross a pipe (child.py) or a Ray actor (launch.py).
 
 {"note": message}   {"progress": [done, total, unit, figures]}   {"metrics": [step, values]}
-{"log": [level, logger, message]}   {"result": value}   {"error": [class, message, traceback]}
+{"log": [level, logger, message]}   {"result": value}   {"error": [class, message, traceback],
+                                                                              "curable": another try may help}
 """
 
 import logging
@@ -85,7 +86,10 @@ def perform(function: Callable[..., Any], arguments: tuple[Any, ...], send: Call
     try:
         send({"result": function(*arguments, report=Sender(send))})
     except Exception as error:
-        send({"error": [type(error).__name__, str(error), traceback.format_exc()]})
+        curable = isinstance(
+            error, RuntimeError | OSError
+        )  # what a dead peer or an unreachable store looks like
+        send({"error": [type(error).__name__, str(error), traceback.format_exc()], "curable": curable})
         return False
     finally:
         logger.removeHandler(handler)

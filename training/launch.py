@@ -106,13 +106,17 @@ def _here(place: Place, function: Callable[..., Any], arguments: tuple[Any, ...]
 
 
 class _Mailbox:
-    """Lives in a Ray actor: events of rank 0 on their way to the driver; remembers that training raised."""
+    """Lives in a Ray actor: events on their way to the driver. An error that another try may cure is held back."""
 
     def __init__(self) -> None:
         self._events: list[Event] = []
         self._failed = False
+        self._held_back: list[Event] = []
 
     def put(self, event: Event) -> None:
+        if event.get("curable"):
+            self._held_back = [event]
+            return
         self._events.append(event)
         self._failed = self._failed or "error" in event
 
@@ -122,6 +126,9 @@ class _Mailbox:
 
     def failed(self) -> bool:
         return self._failed
+
+    def held_back(self) -> list[Event]:
+        return self._held_back
 
 
 def _on_ray(place: Place, function: Any, arguments: tuple[Any, ...], listener: Listener) -> Any:
@@ -138,7 +145,7 @@ def _on_ray(place: Place, function: Any, arguments: tuple[Any, ...], listener: L
         from ray.train import get_context
 
         if ray.get(mailbox.failed.remote()):
-            return  # an ordinary error is not cured by Ray's restart
+            return  # Ray restarts workers that raised; this error it would meet again
         context = get_context()
         set_threads(place.threads or max(1, cores() // context.get_local_world_size()))
         first = context.get_world_rank() == 0
@@ -171,6 +178,9 @@ def _on_ray(place: Place, function: Any, arguments: tuple[Any, ...], listener: L
             for event in ray.get(mailbox.take.remote()):
                 listener(event)
             time.sleep(0.2)
+        if not listener.finished:
+            for event in ray.get(mailbox.held_back.remote()):
+                listener(event)
     if not listener.finished:
         reason = str(failure[0]).strip().splitlines()[0] if failure else "no worker reported a result"
         raise TrainingFailed(f"training on {place.workers} Ray workers ended without a result: {reason}")

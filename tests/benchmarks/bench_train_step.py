@@ -1,6 +1,6 @@
 """A masked-LM training step beside transformers' BertForMaskedLM (eager), in one run: one JSON line per figure, `ratio` is ours / peer.
 
-    python tests/benchmarks/bench_train_step.py [--sizes mini,small] [--precisions float32,bfloat16] [--shapes text,fixed]
+    python tests/benchmarks/bench_train_step.py [--sizes mini,small] [--precisions float32,bfloat16] [--shapes pairs,lines,fixed]
         [--rounds 7] [--threads 1] [--matmul highest] [--text PATH]
 
 A step is forward, backward, clipping to norm 1, AdamW and a linear warm-up. Both models start from the same weights (their losses are compared first),
@@ -8,8 +8,9 @@ have dropout .1 everywhere, read the same batches of 32 sequences in turn, bfloa
 OMP settings, matmul precision) is the process's. Ours gets the flat stream, the peer what its collator would make: rows padded to the longest.
 The peer's optimizer is torch's AdamW as it comes, ours the fused one that cloze trains with.
 
-    text    paragraphs of documentation, cut at 128 tokens: lengths as text has them
-    fixed   32 rows of exactly 128 tokens: nothing to pad
+    pairs   what BERT reads: pairs of segments of up to 128 tokens, shorter at the ends of documents and one time in ten
+    lines   one paragraph of documentation a row, at most 128 tokens
+    fixed   the pairs of exactly 128 tokens: nothing to pad
 
 Rates are tokens of the text (padding not counted) per CPU-second of the process and per second, medians of paired rounds.
 """
@@ -19,10 +20,11 @@ import json
 import os
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from hashlib import blake2b
 from importlib import metadata
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +39,11 @@ import torch
 import transformers
 from torch import nn
 
-from corpus.corruption.masking import Marks, hide
+from corpus.corruption.bert import BertObjective
+from corpus.corruption.masking import Marks
+from corpus.instances import InstanceShard
 from corpus.ragged import offsets_of, ranges
-from corpus.stream import Stream
+from corpus.shards import TokenShard, encode_documents, write_shard
 from corpus.wordpiece.count import count_words
 from corpus.wordpiece.encode import Encoder
 from corpus.wordpiece.train import WordPieceConfig, learn_vocabulary
@@ -53,37 +57,45 @@ ROWS, LENGTH, WARMUP_STEPS, LEARNING_RATE = 32, 128, 100, 1e-4
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def batches_of(encoder: Encoder, paragraphs: list[str], shape: str) -> Iterator[PretrainingBatch]:
-    """Batches of 32 corrupted rows [CLS] ... [SEP], an even sample of the text."""
-    encoded = encoder.encode(pa.array(paragraphs, pa.large_string()))
-    starts, lengths = encoded.offsets[:-1], np.minimum(np.diff(encoded.offsets), LENGTH - 2)
-    starts, lengths = starts[lengths > 2], lengths[lengths > 2]
-    if shape == "fixed":
-        starts = np.arange(0, len(encoded.tokens_T) - LENGTH, LENGTH - 2)
-        lengths = np.full(len(starts), LENGTH - 2)
+def instances_of(encoder: Encoder, texts: list[str], *, next_sentence: bool) -> InstanceShard:
+    """The instances our own pipeline makes of the texts."""
+    column = pa.array(texts, pa.large_string())
+    ids = pa.array([blake2b(text.encode(), digest_size=16).digest() for text in texts], pa.binary(16))
     marks = Marks(
         vocab_size=encoder.vocab_size, cls_id=encoder.cls_id, sep_id=encoder.sep_id, mask_id=encoder.mask_id
     )
-    order = np.random.default_rng(0).permutation(len(starts))
-    for number in range(len(order) // ROWS):
-        rows = order[number * ROWS : (number + 1) * ROWS]
-        offsets = offsets_of(lengths[rows] + 2)
-        tokens = np.full(offsets[-1], encoder.sep_id, np.int64)
-        tokens[offsets[:-1]] = encoder.cls_id
-        inside = ranges(offsets[:-1] + 1, lengths[rows])
-        tokens[inside] = encoded.tokens_T[ranges(starts[rows], lengths[rows])]
-        whole = lengths[rows] + 2
-        keys = np.arange(ROWS, dtype=np.uint64) + np.uint64(number * ROWS)
-        targets = hide(tokens, whole, whole, share=0.15, most=20, marks=marks, stream=Stream(keys))
-        yield PretrainingBatch.from_columns(
-            tokens=tokens,
-            offsets=offsets,
-            segment_b=None,
-            target_positions=targets.positions_M,
-            target_offsets=targets.offsets,
-            target_tokens=targets.tokens_M,
+    objective = BertObjective(max_seq_len=LENGTH, next_sentence=next_sentence)
+    with tempfile.TemporaryDirectory() as folder:
+        write_shard(Path(folder) / "shard.arrow", encode_documents(encoder, ids, column))
+        return objective.corrupt(TokenShard.open(Path(folder) / "shard.arrow"), marks, seed=0, pass_number=0)
+
+
+def batches_of(encoder: Encoder, texts: list[str], shape: str, count: int) -> list[PretrainingBatch]:
+    """`count` batches of 32 instances in random order; only their masked tokens are predicted."""
+    if shape == "lines":
+        texts = list({line for text in texts for line in text.split("\n") if line})
+    shard = instances_of(encoder, sorted(texts), next_sentence=shape != "lines")
+    lengths, targets = np.diff(shard.offsets), np.diff(shard.target_offsets)
+    usable = np.flatnonzero((lengths == LENGTH) | (shape != "fixed"))
+    order = np.random.default_rng(0).permutation(usable)
+    if len(order) < count * ROWS:
+        raise SystemExit(
+            f"the text gives {len(order)} instances; {count * ROWS} are needed: give more text or fewer --rounds"
+        )
+    batches = []
+    for rows in order[: count * ROWS].reshape(count, ROWS):
+        hidden = ranges(shard.target_offsets[rows], targets[rows])
+        batch = PretrainingBatch.from_columns(
+            tokens=shard.tokens[ranges(shard.offsets[rows], lengths[rows])],
+            offsets=offsets_of(lengths[rows]),
+            segment_b=shard.segment_b[rows],
+            target_positions=shard.target_positions[hidden],
+            target_offsets=offsets_of(targets[rows]),
+            target_tokens=shard.target_tokens[hidden],
             is_random=None,
         )
+        batches.append(batch)
+    return batches
 
 
 def padded(batch: PretrainingBatch) -> dict[str, torch.Tensor]:
@@ -96,6 +108,9 @@ def padded(batch: PretrainingBatch) -> dict[str, torch.Tensor]:
     return {
         "input_ids": torch.zeros(real_BL.shape, dtype=torch.int64).masked_scatter(real_BL, tokens.tokens_T),
         "labels": torch.full(real_BL.shape, -100).masked_scatter(real_BL, labels_T),
+        "token_type_ids": torch.zeros(real_BL.shape, dtype=torch.int64).masked_scatter(
+            real_BL, tokens.segments_T
+        ),
         "attention_mask": real_BL.long(),
     }
 
@@ -157,7 +172,7 @@ def compare(
     our_step = stepper(ours.train(), our_optimizer, lambda batch: ours(batch).total, dtype)
     peer_step = stepper(peer.train(), peer_optimizer, lambda batch: peer(**batch).loss, dtype)
     pairs, tokens, filled = [], [], []
-    for number, batch in enumerate(islice(batches, given.rounds + 1)):
+    for number, batch in enumerate(batches):
         rows = padded(batch)
         pair = seconds(lambda batch=batch: our_step(batch)), seconds(lambda rows=rows: peer_step(rows))
         if number:  # the first warms up
@@ -197,7 +212,7 @@ def main() -> None:
     )
     parser.add_argument("--sizes", type=names, default=["mini", "small"])
     parser.add_argument("--precisions", type=names, default=["float32", "bfloat16"])
-    parser.add_argument("--shapes", type=names, default=["text", "fixed"])
+    parser.add_argument("--shapes", type=names, default=["pairs", "lines", "fixed"])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--matmul", choices=["highest", "high", "medium"], default="highest")
@@ -211,9 +226,8 @@ def main() -> None:
     encoder = Encoder(
         learn_vocabulary(count_words(pa.array(texts, pa.large_string()), True), WordPieceConfig())
     )
-    paragraphs = [line for text in texts for line in text.split("\n") if line]
     for shape in given.shapes:
-        batches = list(islice(batches_of(encoder, paragraphs, shape), given.rounds + 1))
+        batches = batches_of(encoder, texts, shape, given.rounds + 1)
         for size in given.sizes:
             for precision in given.precisions:
                 compare(size, precision, shape, batches, given, given.vocab_size)

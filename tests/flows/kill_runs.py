@@ -64,12 +64,14 @@ def name_of(pid: int) -> str:
     return Path(words[0]).name[:20]
 
 
-def start(recipe: str, home: Path) -> "subprocess.Popen[bytes]":
+def start(recipe: str, home: Path, command: str = "run", **environment: str) -> "subprocess.Popen[bytes]":
+    """Begin `cloze COMMAND RECIPE` with its store in `home`, or where the environment says."""
+    home.mkdir(parents=True, exist_ok=True)
     with (home / "log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "flows", "run", recipe],
+            [sys.executable, "-m", "flows", command, recipe],
             cwd=ROOT,
-            env={**os.environ, "CLOZE_HOME": str(home)},
+            env={**os.environ, "CLOZE_HOME": str(home), **environment},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -84,11 +86,13 @@ def contents(store: Path) -> dict[str, str]:
     }
 
 
-def disturb(recipe: str, home: Path, kills: int, rng: random.Random, longest: float) -> int:
+def disturb(
+    recipe: str, home: Path, kills: int, rng: random.Random, longest: float, command: str = "run"
+) -> int:
     """Run to the end through `kills` kills; returns how often the command had to be given again."""
     starts, done = 0, 0
     while True:
-        process = start(recipe, home)
+        process = start(recipe, home, command)
         starts += 1
         while process.poll() is None and done < kills:
             end = time.monotonic() + rng.uniform(1.0, longest)

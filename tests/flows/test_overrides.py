@@ -46,6 +46,23 @@ def test_dotted_paths_and_nested_mappings_are_the_same() -> None:
     assert by_path == nested == Whole(train=Train(steps=20, learning_rate=1e-4, clip_norm=None))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Equal:
+    left: Train = field(default_factory=Train)
+    right: Train = field(default_factory=Train)
+
+    def __post_init__(self) -> None:
+        if self.left.steps != self.right.steps:
+            raise ValueError("left.steps and right.steps must be equal")
+
+
+def test_fields_that_must_agree_are_changed_together() -> None:
+    changed = change(Equal(), {"left.steps": 3, "right": {"steps": 3}})
+    assert changed.left.steps == changed.right.steps == 3
+    with pytest.raises(ValueError, match=r"^left\.steps and right\.steps must be equal$"):
+        change(Equal(), {"left.steps": 3})
+
+
 def test_the_type_of_a_part_is_the_choice() -> None:
     assert change(Whole(), {"train.decay": {"type": "Cosine", "cycles": 2}}).train.decay == Cosine(cycles=2.0)
     with pytest.raises(ValueError, match=r"train\.decay\.type = 'Cosin': must be one of Linear, Cosine"):
@@ -56,7 +73,7 @@ def test_the_type_of_a_part_is_the_choice() -> None:
     ("setting", "message"),
     [
         ("train.step=5", r"train\.step = 5: there is no field 'step'; did you mean train\.steps\?"),
-        ("trein.steps=5", r"trein = 5: there is no field 'trein'; did you mean train\?"),
+        ("trein.steps=5", r"trein: there is no field 'trein'; did you mean train\?"),
         ("train.steps=many", r"train\.steps = 'many': input should be a valid integer"),
         ("train.steps=0", r"train\.steps = 0: steps is 0; at least one is needed"),
         ("train.betas=[0.9, x]", r"train\.betas\[1\] = .*: input should be a valid number"),

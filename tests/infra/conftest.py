@@ -11,13 +11,6 @@ from infra.storage import Folder, open_folder
 from tests.infra.s3_server import KEYS, FaultProxy, S3Server
 
 
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    server = S3Server(tmp_path_factory.mktemp("s3") / "log")
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def s3_settings(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     """The environment points at the server; the download cache is this test's own."""
