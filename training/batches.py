@@ -6,8 +6,9 @@
     positions_T 0   1  2  3       0  1  2   3  4  5
     segments_T  0   0  0  0       0  0  0   1  1  1
 
-There is no padding token and no attention mask anywhere: `cu_seqlens` says where a sequence ends, and the layers never look
-across it. Batches are built from numpy columns (memory-mapped Arrow underneath) by `from_columns`, without a loop over sequences.
+There is no padding token and no attention mask anywhere: `cu_seqlens` says where a sequence ends, and the
+layers never look across it. Batches are built from numpy columns (memory-mapped Arrow underneath) by
+`from_columns`, without a loop over sequences.
 
 Letters: `B` sequences, `T` tokens of all of them, `M` predicted positions of all of them.
 """
@@ -43,13 +44,15 @@ class TokenBatch:
 
     @classmethod
     def from_columns(cls, *, tokens: Column, offsets: Column, segment_b: Column | None = None) -> Self:
-        """tokens (T,) of all sequences; offsets (B+1,) from 0 to T; segment_b (B,) where each second text begins (absent: none)."""
+        """tokens (T,) of all sequences; offsets (B+1,) from 0 to T; segment_b (B,) where each second text
+        begins (absent: none).
+        """
         offsets = np.asarray(offsets, np.int64)
         lengths = offsets[1:] - offsets[:-1]
         if not len(lengths) or offsets[0] != 0 or offsets[-1] != len(tokens) or lengths.min() < 1:
             raise ValueError(
-                f"offsets {offsets.tolist()} over {len(tokens)} tokens: they must rise from 0 to the number of tokens, "
-                "one non-empty sequence between neighbours; drop empty sequences before batching"
+                f"offsets {offsets.tolist()} over {len(tokens)} tokens: they must rise from 0 to the "
+                "number of tokens, one non-empty sequence between neighbours; drop empty sequences before batching"
             )
         positions = np.arange(len(tokens), dtype=np.int64) - np.repeat(offsets[:-1], lengths)
         if segment_b is None:
@@ -102,7 +105,9 @@ class PretrainingBatch:
         target_tokens: Column,
         is_random: Column | None,
     ) -> Self:
-        """The columns of `corpus.instances.Instances.gather`; target_positions count from their sequence's first token."""
+        """The columns of `corpus.instances.Instances.gather`; target_positions count from their sequence's
+        first token.
+        """
         starts = np.repeat(np.asarray(offsets[:-1], np.int64), target_offsets[1:] - target_offsets[:-1])
         return cls(
             tokens=TokenBatch.from_columns(tokens=tokens, offsets=offsets, segment_b=segment_b),

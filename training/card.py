@@ -1,4 +1,6 @@
-"""The model card: what a model is, where it comes from, how well it does and how to call it, for people (README.md) and for our server (cloze.json)."""
+"""The model card: what a model is, where it comes from, how well it does and how to call it, for people
+(README.md) and for our server (cloze.json).
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,9 +72,10 @@ def readme(card: Card, *, family: str, shape: Mapping[str, int]) -> str:
         ]
     parts += [
         "## Use",
-        f'```python\nfrom transformers import pipeline\n\nask = pipeline("{card.task}", model="path/to/this/folder")\n'
-        f'print(ask("{text}"))\n```',
-        f"or `{auto}.from_pretrained(...)` and `AutoTokenizer.from_pretrained(...)`. The folder holds no code and no pickle.",
+        "```python\nfrom transformers import pipeline\n\n"
+        f'ask = pipeline("{card.task}", model="path/to/this/folder")\nprint(ask("{text}"))\n```',
+        f"or `{auto}.from_pretrained(...)` and `AutoTokenizer.from_pretrained(...)`. "
+        "The folder holds no code and no pickle.",
     ]
     return "\n\n".join(parts) + "\n"
 

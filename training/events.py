@@ -1,8 +1,8 @@
 """What a training process says while it runs, as JSON values: they cross a pipe (child.py) or a Ray actor (launch.py).
 
 {"note": message}   {"progress": [done, total, unit, figures]}   {"metrics": [step, values]}
-{"log": [level, logger, message]}   {"result": value}   {"error": [class, message, traceback],
-                                                                              "curable": another try may help}
+{"log": [level, logger, message]}   {"result": value}
+{"error": [class, message, traceback], "curable": whether another try may help}
 """
 
 import logging

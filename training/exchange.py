@@ -36,8 +36,9 @@ TOLERANCE = 1e-5  # of logits, read back against original
 def export_folder(model: Model, folder: Path, *, vocabulary: Mapping[str, bytes], card: Card) -> None:
     """Write `model` as a Hugging Face folder; `vocabulary` holds the contents of TOKENIZER_FILES.
 
-    The folder is read again at the end; unless the logits of a probe then equal the model's to TOLERANCE, nothing is left of
-    it and RuntimeError is raised. Raises ValueError if vocabulary, labels and model do not belong together.
+    The folder is read again at the end; unless the logits of a probe then equal the model's to TOLERANCE,
+    nothing is left of it and RuntimeError is raised. Raises ValueError if vocabulary, labels and model do not
+    belong together.
     """
     _check_parts(model, vocabulary, card)
     tokenizer = json.loads(vocabulary["tokenizer_config.json"]) | {
@@ -59,16 +60,16 @@ def export_folder(model: Model, folder: Path, *, vocabulary: Mapping[str, bytes]
         for name in (*files, WEIGHTS):
             (folder / name).unlink()
         raise RuntimeError(
-            f"{card.name} read back from {folder} differs in its logits by {difference:.1e}, more than {TOLERANCE:.0e}; "
-            "nothing was exported: look for weights that are not finite"
+            f"{card.name} read back from {folder} differs in its logits by {difference:.1e}, more than "
+            f"{TOLERANCE:.0e}; nothing was exported: look for weights that are not finite"
         )
 
 
 def import_folder(folder: Path) -> Model:
     """The model in a Hugging Face folder, in float32 on the CPU.
 
-    A checkpoint without pooler and sentence head (`BertForMaskedLM`) gets fresh ones. Raises ValueError, one sentence, for
-    everything that is not a BERT of ours.
+    A checkpoint without pooler and sentence head (`BertForMaskedLM`) gets fresh ones. Raises ValueError, one
+    sentence, for everything that is not a BERT of ours.
     """
     facts = _read_config(folder)
     config = theirs.our_config(facts, str(folder / CONFIG))
@@ -105,7 +106,9 @@ def _their_weights(model: Model) -> dict[str, Tensor]:
 
 
 def _fill(model: nn.Module, given: Mapping[str, Tensor], folder: Path) -> None:
-    """Put `given` into all weights that are still on the meta device: each must be there, in its shape, and no other."""
+    """Put `given` into all weights that are still on the meta device: each must be there, in its shape, and
+    no other.
+    """
     path, rest, weights = folder / WEIGHTS, dict(given), {}
     for ours, own in model.state_dict().items():
         if not own.is_meta:
@@ -127,8 +130,8 @@ def _fill(model: nn.Module, given: Mapping[str, Tensor], folder: Path) -> None:
     if rest:
         name = min(rest)
         raise ValueError(
-            f"{path} has a tensor {name}, {tuple(rest[name].shape)}, that the BERT its config.json describes has not; "
-            "put the config.json of these weights beside them"
+            f"{path} has a tensor {name}, {tuple(rest[name].shape)}, that the BERT its config.json "
+            "describes has not; put the config.json of these weights beside them"
         )
     model.load_state_dict(weights, assign=True)
 
@@ -153,13 +156,14 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         pickles = sorted(file for file in folder.iterdir() if file.suffix in PICKLES)
         if pickles:
             raise ValueError(
-                f"{pickles[0]} is a pickle, which can run code when it is read; save the model again with a transformers "
-                f"that writes {WEIGHTS}"
+                f"{pickles[0]} is a pickle, which can run code when it is read; save the model again with a "
+                f"transformers that writes {WEIGHTS}"
             )
         raise ValueError(f"{folder} has no {WEIGHTS}; save the model as one safetensors file")
     try:
         with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name).to(torch.float32, copy=True) for name in file.keys()}  # noqa: SIM118
+            names = list(file.keys())
+            tensors = {name: file.get_tensor(name).to(torch.float32, copy=True) for name in names}
     except SafetensorError as error:
         raise ValueError(
             f"{path} is not a whole safetensors file ({error}); copy or export it again"
@@ -201,7 +205,8 @@ def _check_parts(model: Model, vocabulary: Mapping[str, bytes], card: Card) -> N
     entries = vocabulary["vocab.txt"].removesuffix(b"\n").count(b"\n") + 1
     if entries != model.config.vocab_size:
         raise ValueError(
-            f"the vocabulary has {entries} entries and the model {model.config.vocab_size}; give the one it was trained with"
+            f"the vocabulary has {entries} entries and the model {model.config.vocab_size}; "
+            "give the one it was trained with"
         )
     outputs = model.task.num_labels if isinstance(model, BertForClassification) else None
     names = None if card.labels is None else len(set(card.labels))

@@ -1,6 +1,7 @@
 """What transformers calls the parts and sizes of a BERT.
 
-Names differ by module, so the correspondence is a table of modules; our one projection for queries, keys and values is three modules there.
+Names differ by module, so the correspondence is a table of modules; our one projection for queries, keys and
+values is three modules there.
 """
 
 from typing import Any
@@ -83,7 +84,9 @@ def their_config(config: BertConfig) -> dict[str, Any]:
 
 
 def our_config(facts: dict[str, Any], source: str) -> BertConfig:
-    """The sizes in a config.json. Raises ValueError, one sentence that names `source`, if it is not our BERT's."""
+    """The sizes in a config.json. Raises ValueError, one sentence that names `source`, if it is not our
+    BERT's.
+    """
     if "auto_map" in facts:
         raise ValueError(
             f"{source} has auto_map, which asks to run code that came with it; only BERT itself is read"

@@ -1,4 +1,6 @@
-"""What a model's training forward returns: the number to minimise, its parts, and the counts that accuracies are made of."""
+"""What a model's training forward returns: the number to minimise, its parts, and the counts that accuracies
+are made of.
+"""
 
 from dataclasses import dataclass
 
@@ -7,10 +9,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """Backward starts from `total`, or from parts weighted otherwise (pieces of a global batch). Nothing leaves the device.
+    """Backward starts from `total`, or from parts weighted otherwise (pieces of a global batch). Nothing
+    leaves the device.
 
-    Counts are sums over the batch (int64 scalars), so figures of several batches or ranks are added before they are divided:
-    accuracy = sum of `<part>_correct` / sum of `<part>_count`.
+    Counts are sums over the batch (int64 scalars), so figures of several batches or ranks are added before
+    they are divided: accuracy = sum of `<part>_correct` / sum of `<part>_count`.
     """
 
     total: Tensor  # float32 scalar, the sum of the parts

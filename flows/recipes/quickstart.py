@@ -26,11 +26,11 @@ def quickstart() -> Recipe:
     return Recipe(
         name="quickstart",
         corpus=CorpusRecipe(ingest=IngestConfig(), vocabulary=WordPieceConfig(vocab_size=8000)),
-        corrupt=CorruptConfig(objective=BertObjective(max_seq_len=128), passes=2),
+        corrupt=CorruptConfig(objective=BertObjective(max_seq_len=128), passes=1),
         pretrain=PretrainConfig(
             model=model,
             train=TrainConfig(
-                steps=1500,
+                steps=1400,
                 batch_size=32,
                 learning_rate=1e-3,
                 warmup_steps=100,

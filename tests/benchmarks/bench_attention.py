@@ -1,9 +1,11 @@
-"""Ways to attend over a flat stream on a CPU, side by side: one JSON line per figure, CPU-milliseconds of forward + backward.
+"""Ways to attend over a flat stream on a CPU, side by side: one JSON line per figure, CPU-milliseconds of
+forward + backward.
 
     python tests/benchmarks/bench_attention.py [--rounds 9] [--threads 1] [--heads 4] [--dropouts 0,0.1]
 
-All take the projected stream (T, 3, N, 64) and give (T, N, 64), so what each spends on gathering and padding is counted. Every round runs all of
-them in turn; the least time of each is printed, which neighbours disturb least.
+All take the projected stream (T, 3, N, 64) and give (T, N, 64), so what each spends on gathering and padding
+is counted. Every round runs all of them in turn; the least time of each is printed, which neighbours disturb
+least.
 """
 
 import argparse

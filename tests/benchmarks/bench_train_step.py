@@ -1,18 +1,21 @@
-"""A masked-LM training step beside transformers' BertForMaskedLM (eager), in one run: one JSON line per figure, `ratio` is ours / peer.
+"""A masked-LM training step beside transformers' BertForMaskedLM (eager), in one run: one JSON line per
+figure, `ratio` is ours / peer.
 
-    python tests/benchmarks/bench_train_step.py [--sizes mini,small] [--precisions float32,bfloat16] [--shapes pairs,lines,fixed]
-        [--rounds 7] [--threads 1] [--matmul highest] [--text PATH]
+    python tests/benchmarks/bench_train_step.py [--sizes mini,small] [--precisions float32,bfloat16]
+        [--shapes pairs,lines,fixed] [--rounds 7] [--threads 1] [--matmul highest] [--text PATH]
 
-A step is forward, backward, clipping to norm 1, AdamW and a linear warm-up. Both models start from the same weights (their losses are compared first),
-have dropout .1 everywhere, read the same batches of 32 sequences in turn, bfloat16 is autocast on both sides, and everything else (threads,
-OMP settings, matmul precision) is the process's. Ours gets the flat stream, the peer what its collator would make: rows padded to the longest.
+A step is forward, backward, clipping to norm 1, AdamW and a linear warm-up. Both models start from the same
+weights (their losses are compared first), have dropout .1 everywhere, read the same batches of 32 sequences
+in turn, bfloat16 is autocast on both sides, and everything else (threads, OMP settings, matmul precision) is
+the process's. Ours gets the flat stream, the peer what its collator would make: rows padded to the longest.
 The peer's optimizer is torch's AdamW as it comes, ours the fused one that cloze trains with.
 
-    pairs   what BERT reads: pairs of segments of up to 128 tokens, shorter at the ends of documents and one time in ten
+    pairs   what BERT reads: pairs of segments of up to 128 tokens, shorter at the ends of documents
     lines   one paragraph of documentation a row, at most 128 tokens
     fixed   the pairs of exactly 128 tokens: nothing to pad
 
-Rates are tokens of the text (padding not counted) per CPU-second of the process and per second, medians of paired rounds.
+Rates are tokens of the text (padding not counted) per CPU-second of the process and per second, medians of
+paired rounds.
 """
 
 import argparse
@@ -80,7 +83,8 @@ def batches_of(encoder: Encoder, texts: list[str], shape: str, count: int) -> li
     order = np.random.default_rng(0).permutation(usable)
     if len(order) < count * ROWS:
         raise SystemExit(
-            f"the text gives {len(order)} instances; {count * ROWS} are needed: give more text or fewer --rounds"
+            f"the text gives {len(order)} instances; {count * ROWS} are needed: "
+            "give more text or fewer --rounds"
         )
     batches = []
     for rows in order[: count * ROWS].reshape(count, ROWS):

@@ -54,7 +54,7 @@ def name_of(pid: int) -> str:
         "raylet",
         "gcs_server",
         "prefect",
-        "training.launch",
+        "training.child",
         "flows serve",
         "flows run",
         "cloze",

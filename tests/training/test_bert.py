@@ -1,4 +1,6 @@
-"""BERT is BERT: published sizes, transformers' answers with the same weights, no padding, no look across a border."""
+"""BERT is BERT: published sizes, transformers' answers with the same weights, no padding, no look across a
+border.
+"""
 
 import math
 
@@ -79,7 +81,7 @@ def padded(batch: PretrainingBatch) -> tuple[dict[str, torch.Tensor], torch.Tens
     return inputs, real_BL
 
 
-PUBLISHED = {  # parameters with both pretraining heads; google-research/bert names them 4.4 M, 11.3 M, ..., 110 M, 340 M
+PUBLISHED = {  # layers, hidden size, heads (google-research/bert)
     "tiny": (2, 128, 2),
     "mini": (4, 256, 4),
     "small": (4, 512, 8),

@@ -1,9 +1,12 @@
-"""BERT (Devlin et al. 2019, arXiv:1810.04805): a bidirectional encoder trained on hidden tokens and on which sentence comes next.
+"""BERT (Devlin et al. 2019, arXiv:1810.04805): a bidirectional encoder trained on hidden tokens and on which
+sentence comes next.
 
-Follows google-research/bert `modeling.py`: post-LN blocks, exact GELU, LayerNorm eps 1e-12, truncated normal .02, an output matrix that is the token
-embedding, a bias of its own for it. The compact sizes are those of Turc et al. 2019 (arXiv:1908.08962).
+Follows google-research/bert `modeling.py`: post-LN blocks, exact GELU, LayerNorm eps 1e-12, truncated normal
+.02, an output matrix that is the token embedding, a bias of its own for it. The compact sizes are those of
+Turc et al. 2019 (arXiv:1908.08962).
 
-Everything runs on the flat stream of `training/batches.py`: no padding is ever computed on, and the vocabulary head runs at targets only.
+Everything runs on the flat stream of `training/batches.py`: no padding is ever computed on, and the
+vocabulary head runs at targets only.
 
 Letters: `B` sequences, `T` tokens, `M` targets, `D` hidden size, `V` vocabulary.
 """
@@ -55,8 +58,8 @@ class BertConfig:
                 raise ValueError(f"{field.name} {value}: it must be positive; BERT uses {field.default}")
         if self.hidden_size % self.num_heads:
             raise ValueError(
-                f"hidden_size {self.hidden_size} with num_heads {self.num_heads}: every head gets an equal share; "
-                f"choose a hidden_size that is a multiple of {self.num_heads}"
+                f"hidden_size {self.hidden_size} with num_heads {self.num_heads}: heads share it "
+                f"equally; choose a hidden_size that is a multiple of {self.num_heads}"
             )
 
 

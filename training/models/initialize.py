@@ -1,7 +1,7 @@
 """First weights as a pure function of (seed, parameter name): no global generator, no order of construction.
 
-A weight therefore does not change when another part of the model does: a fine-tuning head starts equally whether the encoder under it
-is fresh or pretrained, and so does an encoder under another head.
+A weight therefore does not change when another part of the model does: a fine-tuning head starts equally
+whether the encoder under it is fresh or pretrained, and so does an encoder under another head.
 """
 
 import hashlib
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 
 def initialize(model: nn.Module, *, seed: int, std: float) -> None:
-    """Truncated normal (cut at two deviations) for every matrix, zero for biases, one and zero for LayerNorm (BERT, `modeling.py`).
+    """Truncated normal (cut at two deviations) for every matrix, zero for biases, one and zero for LayerNorm
+    (BERT, `modeling.py`).
 
-    Models are built on the meta device, so torch's own initialisation neither costs time nor draws from the global generator;
-    memory is taken here.
+    Models are built on the meta device, so torch's own initialisation neither costs time nor draws from the
+    global generator; memory is taken here.
     """
     model.to_empty(device="cpu")
     for path, module in model.named_modules():

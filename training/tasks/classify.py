@@ -1,4 +1,5 @@
-"""Text classification: one label for a text or a pair of texts (BERT, section 4.1): pooler, dropout, one linear layer.
+"""Text classification: one label for a text or a pair of texts (BERT, section 4.1): pooler, dropout, one
+linear layer.
 
     text, maybe its pair -> [CLS] text [SEP] (pair [SEP]) -> B,C logits -> accuracy, macro F1, confusion
 
@@ -44,13 +45,16 @@ class ClassifyConfig:
 
 
 class BertForClassification(nn.Module):
-    """A class for each sequence: `ClassificationBatch -> Losses`. With seed None, weights are left on the meta device."""
+    """A class for each sequence: `ClassificationBatch -> Losses`. With seed None, weights are left on the
+    meta device.
+    """
 
     def __init__(self, config: BertConfig, task: ClassifyConfig, *, seed: int | None = 0) -> None:
         super().__init__()
         if task.max_seq_len > config.max_seq_len:
             raise ValueError(
-                f"task.max_seq_len {task.max_seq_len}: this model reads at most {config.max_seq_len} tokens; give that or less"
+                f"task.max_seq_len {task.max_seq_len}: this model reads at most {config.max_seq_len} tokens; "
+                "give that or less"
             )
         self.config = config
         self.task = task
@@ -74,7 +78,8 @@ class BertForClassification(nn.Module):
 
 
 def load_encoder(model: BertForClassification, weights: Mapping[str, Tensor]) -> None:
-    """Copy the encoder, pooler included, out of the weights of a pretrained model (its names begin with "bert."); the classifier stays.
+    """Copy the encoder, pooler included, out of the weights of a pretrained model (its names begin with
+    "bert."); the classifier stays.
 
     Raises ValueError naming the first tensor that is missing, unknown or of another shape.
     """
@@ -90,8 +95,8 @@ def load_encoder(model: BertForClassification, weights: Mapping[str, Tensor]) ->
             )
         if given[name].shape != own[name].shape:
             raise ValueError(
-                f"tensor bert.{name} is {tuple(given[name].shape)} in these weights and {tuple(own[name].shape)} in this "
-                "model; use the BertConfig it was pretrained with"
+                f"tensor bert.{name} is {tuple(given[name].shape)} in these weights and {tuple(own[name].shape)} "
+                "in this model; use the BertConfig it was pretrained with"
             )
     model.bert.load_state_dict(given)
 
@@ -127,7 +132,8 @@ def encode(
     config: ClassifyConfig,
     pairs: pa.Array | Sequence[str] | None = None,
 ) -> Examples:
-    """[CLS] text [SEP] or [CLS] text [SEP] pair [SEP] for each text; what is too long loses tokens at its end, the longer of a pair first.
+    """[CLS] text [SEP] or [CLS] text [SEP] pair [SEP] for each text; what is too long loses tokens at its
+    end, the longer of a pair first.
 
     Raises ValueError for a label that is not in 0 ... num_labels - 1.
     """
@@ -158,7 +164,9 @@ def encode(
 
 
 def shorten(first: Ints, second: Ints, room: int) -> tuple[Ints, Ints]:
-    """Lengths left when tokens are taken one by one from the longer of two texts, from the second when equal, until both fit `room`."""
+    """Lengths left when tokens are taken one by one from the longer of two texts, from the second when equal,
+    until both fit `room`.
+    """
     first_kept = np.minimum(first, np.maximum(room - second, room - room // 2))
     return first_kept, np.minimum(second, room - first_kept)
 

@@ -1,30 +1,35 @@
-"""Self-attention over a flat stream (Vaswani et al. 2017, section 3.2): a token sees its own sequence, nothing else.
+"""Self-attention over a flat stream (Vaswani et al. 2017, section 3.2): a token sees its own sequence,
+nothing else.
 
     stream   aaaaaaaa bbb cc ddd eeeeee...          a tile is a run of the stream: a long sequence by itself,
-    tiles    [------] [--------] [-----...          or neighbours that together have at most TILE_TOKENS tokens
+    tiles    [------] [--------] [-----...          or neighbours that together have at most 64 tokens
 
     inside a tile of several   b b b c c d d d      scores outside the squares are -inf before the softmax:
                              b x x x . . . . .      weights, and gradients through them, are exactly zero
                              c . . . x x . . .
                              d . . . . . x x x
 
-On a CPU every tile is attended on its own, straight from its slice of the projected stream and straight into its slice of the output and of
-the gradient: no padding, no gathering, the tile's weights stay in cache, dropout bits are drawn once a layer. Short neighbours share a tile
-because below some 64 tokens the calls cost more than the arithmetic; what is computed outside the squares is less than one 64-token
-sequence per tile. Forward and backward are written out (`_TileAttention`) since torch has no CPU attention that keeps bfloat16: measured per
-layer with 4 heads of 64, one core of an EPYC 9004, milliseconds of CPU for forward + backward, dropout .1:
+On a CPU every tile is attended on its own, straight from its slice of the projected stream and straight into
+its slice of the output and of the gradient: no padding, no gathering, the tile's weights stay in cache,
+dropout bits are drawn once a layer. Short neighbours share a tile because below some 64 tokens the calls cost
+more than the arithmetic; what is computed outside the squares is less than one 64-token sequence per tile.
+Forward and backward are written out (`_TileAttention`), because torch's CPU attention leaves bfloat16, and
+its fast kernel, as soon as there is dropout. CPU-milliseconds of forward and backward, 4 heads of 64, dropout
+.1, one core of an EPYC 9004 (tests/benchmarks/bench_attention.py):
 
-                                              32 x 5..128 tokens   32 x 128    8 x 512
-                                              float32  bfloat16    f32  bf16   f32  bf16
-    one padded batch, SDPA with a mask             70        74     65    71   280   323
-    sorted, padded by 4, SDPA with a mask          42        50     79    78   204   214
-    groups of equal length, SDPA                   34        36     70    59   239   262
-    each sequence alone, SDPA                      33        31     72    59   176   202
-    here                                           20        20     37    29   137    72
+                                       32 x 5..128       32 x 128         8 x 512
+                                    float32  bf16    float32  bf16    float32  bf16
+    one padded batch, SDPA               81   116         87    81        318   331
+    sorted, padded by 4, SDPA            44    52         94    82        256   332
+    groups of equal length, SDPA         63    79         84    80        294   284
+    each sequence alone, SDPA            36    42         79    68        238   232
+    tiles                                20    27         49    31        140    79
 
-On a GPU it is `torch.nn.attention.varlen.varlen_attn` (16-bit precision, no attention dropout), else SDPA on a padded copy.
+On a GPU it is `torch.nn.attention.varlen.varlen_attn` (16-bit precision, no attention dropout), else SDPA on
+a padded copy.
 
-Letters: `B` sequences, `L` tokens of one tile, `T` tokens of all, `D` hidden size, `N` heads, `H` size per head.
+Letters: `B` sequences, `L` tokens of one tile, `T` tokens of all, `D` hidden size, `N` heads, `H` size per
+head.
 """
 
 from dataclasses import dataclass
@@ -122,7 +127,9 @@ def _attend_varlen(qkv_T3NH: Tensor, spans: Spans) -> Tensor:
 
 
 def attend_padded(qkv_T3NH: Tensor, spans: Spans, dropout: float) -> Tensor:
-    """The same through torch's SDPA on a padded copy: any device, any precision, dropout, at the price of the padding."""
+    """The same through torch's SDPA on a padded copy: any device, any precision, dropout, at the price of the
+    padding.
+    """
     starts_B = spans.cu_seqlens[:-1].long()
     column_L = torch.arange(spans.max_seq_len, device=starts_B.device)
     real_BL = column_L < spans.cu_seqlens.diff()[:, None]
@@ -135,8 +142,9 @@ def attend_padded(qkv_T3NH: Tensor, spans: Spans, dropout: float) -> Tensor:
 class _TileAttention(torch.autograd.Function):
     """Attention tile by tile on a CPU, weights kept for the backward pass in the stream's own precision.
 
-    With P the softmax, K the dropout mask over the kept share, W = P * K and O = W v, the gradient of the scores is
-    dS = P * (K * dW - rowsum(P * K * dW)) = W * dW - P * rowsum(dO * O): as in FlashAttention, the row sum needs no weights, and K is not kept.
+    With P the softmax, K the dropout mask over the kept share, W = P * K and O = W v, the gradient of the
+    scores is dS = P * (K * dW - rowsum(P * K * dW)) = W * dW - P * rowsum(dO * O): as in FlashAttention, the
+    row sum needs no weights, and K is not kept.
     """
 
     @staticmethod

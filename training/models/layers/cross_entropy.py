@@ -1,9 +1,14 @@
 """Cross-entropy against a whole vocabulary without keeping the vocabulary's scores.
 
-The scores of one chunk of targets are made, turned into the loss and, in place, into their own gradient, and multiplied back at once; nothing of
-size targets x vocabulary outlives its chunk, and within it the softmax runs on blocks that stay in cache. At 608 targets and 30,000 tokens in bfloat16 this takes the
-element-wise part from 150 to 45 ms (log_softmax, its backward, argmax, casts). Scores are multiplied in the precision of autocast and
-reduced in float32.
+The scores of one chunk of targets are made, turned into the loss and, in place, into their own gradient, and
+multiplied back at once; nothing of size targets x vocabulary outlives its chunk, and within it the softmax
+runs on blocks that stay in cache. Scores are multiplied in the precision of autocast and reduced in float32.
+With 608 targets, 256 hidden and 30,000 tokens, forward and backward take 246 CPU-ms in bfloat16 where linear
++ cross_entropy + argmax take 531, and 498 in float32 where those take 607 (the three matrix products alone:
+some 150 and 400).
+
+What a large vocabulary costs besides is small: casting the matrix to bfloat16 and its gradient back 7 ms, the
+dense gradient of the token embedding 3 ms, adding the two 4 ms, of a step of some 900.
 
 Letters: `M` targets, `D` hidden size, `V` vocabulary.
 """
@@ -23,7 +28,8 @@ BLOCK_SCORES = (
 def vocabulary_cross_entropy(
     x_MD: Tensor, embedding_VD: Tensor, bias_V: Tensor, target_M: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The mean of -log softmax(x_MD @ embedding_VD.T + bias_V)[target_M], float32, and how many targets score highest, int64.
+    """The mean of -log softmax(x_MD @ embedding_VD.T + bias_V)[target_M], float32, and how many targets score
+    highest, int64.
 
     Without targets the loss is zero.
     """
@@ -93,7 +99,9 @@ def _sum(total: Tensor | None, part: Tensor) -> Tensor:
 
 
 def _reduce(scores_CV: Tensor, target_C1: Tensor, weight: float, with_grad: bool) -> tuple[Tensor, Tensor]:
-    """Each target's loss and whether it scores highest; the scores become their gradient, weight * (softmax - one-hot)."""
+    """Each target's loss and whether it scores highest; the scores become their gradient, weight * (softmax -
+    one-hot).
+    """
     rows = len(scores_CV) if scores_CV.is_cuda else BLOCK_SCORES // scores_CV.shape[1]
     loss_C1 = torch.empty_like(target_C1, dtype=torch.float32)
     hit_C1 = torch.empty_like(target_C1, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""The sum of what is at a place, which place it is, and which text it belongs to (BERT, section 3, figure 2)."""
+"""The sum of what is at a place, which place it is, and which text it belongs to (BERT, figure 2)."""
 
 from torch import Tensor, nn
 
@@ -29,8 +29,8 @@ class Embeddings(nn.Module):
     def forward(self, batch: TokenBatch) -> Tensor:
         if batch.max_seq_len > self.position.num_embeddings:
             raise ValueError(
-                f"a sequence of {batch.max_seq_len} tokens: this model holds at most {self.position.num_embeddings}; "
-                "cut the text or use a model with a larger max_seq_len"
+                f"a sequence of {batch.max_seq_len} tokens: this model holds at most "
+                f"{self.position.num_embeddings}; cut the text or use a model with a larger max_seq_len"
             )
         x_TD: Tensor = (
             self.token(batch.tokens_T) + self.segment(batch.segments_T) + self.position(batch.positions_T)

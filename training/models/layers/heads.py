@@ -8,7 +8,8 @@ from training.models.layers.cross_entropy import vocabulary_cross_entropy
 
 
 class MaskedLMHead(nn.Module):
-    """BERT's `cls/predictions`: dense, GELU, LayerNorm, then the token embedding transposed plus a bias of its own.
+    """BERT's `cls/predictions`: dense, GELU, LayerNorm, then the token embedding transposed plus a bias of
+    its own.
 
     The embedding matrix is an argument, not a member: it has one name in a checkpoint and one gradient.
     """
@@ -24,7 +25,9 @@ class MaskedLMHead(nn.Module):
         return F.linear(self._transformed(x_MD), embedding_VD, self.bias)
 
     def loss(self, x_MD: Tensor, embedding_VD: Tensor, target_M: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy (float32) and the number of targets that score highest, without keeping the scores."""
+        """Mean cross-entropy (float32) and the number of targets that score highest, without keeping the
+        scores.
+        """
         return vocabulary_cross_entropy(self._transformed(x_MD), embedding_VD, self.bias, target_M)
 
     def _transformed(self, x_MD: Tensor) -> Tensor:
