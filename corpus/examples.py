@@ -63,12 +63,16 @@ class SplitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ExamplesConfig:
-    """The task's size. A class needs `min_per_class` training examples; `max_per_class` of them keep classes balanced."""
+    """The task's size. A class needs `min_per_class` training examples; `max_per_class` of them keep classes balanced.
+
+    `max_held_out_per_class` bounds dev and test each.
+    """
 
     split: SplitConfig = field(default_factory=SplitConfig)
     num_classes: int = 10
     min_per_class: int = 50
     max_per_class: int = 1500
+    max_held_out_per_class: int = 150
     min_bytes: int = 120
     max_bytes: int = 2000
 
@@ -79,6 +83,8 @@ class ExamplesConfig:
             raise ValueError(
                 f"min_per_class {self.min_per_class} must be positive and at most max_per_class {self.max_per_class}"
             )
+        if self.max_held_out_per_class < 1:
+            raise ValueError(f"max_held_out_per_class is {self.max_held_out_per_class}; it must be positive")
         if not 0 < self.min_bytes <= self.max_bytes:
             raise ValueError(
                 f"min_bytes {self.min_bytes} must be positive and at most max_bytes {self.max_bytes}"
@@ -191,10 +197,9 @@ def _cap_and_separate(
     splits: dict[str, list[dict[str, Any]]] = {s: [] for s in SPLITS}
     seen: set[str] = set()
     dropped = {"over_cap": 0, "begins_like_another": 0}
-    share = {"train": 1.0, "dev": config.split.dev_share, "test": config.split.test_share}
     for split in SPLITS:
         taken: Counter[str] = Counter()
-        cap = max(1, round(config.max_per_class * share[split]))
+        cap = config.max_per_class if split == "train" else config.max_held_out_per_class
         for row in sorted((r for r in rows if r["split"] == split), key=lambda r: (r["id"], r["file"])):
             opening = beginning(row["text"])
             if opening in seen:

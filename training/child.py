@@ -20,9 +20,9 @@ from typing import Any
 from training.events import Event, perform
 
 PR_SET_PDEATHSIG = 1
-# How long an idle OpenMP thread spins before it sleeps. libgomp's default (300,000) collapses beside busy processes: on two
-# cores with a load of 4 a BERT-mini step made 630 tokens/s, with this 3,280 (one thread: 2,640).
-SPINS = "1000"
+# How long an idle OpenMP thread spins before it sleeps: a compromise. BERT-mini on two cores, tokens/s: 1,000 spins 5,240, 30,000
+# 6,340, 100,000 7,000, libgomp's default (300,000) 6,830, but that falls to 630 beside busy processes, 1,000 to 3,280 only.
+SPINS = "30000"
 
 log = logging.getLogger("cloze.training")
 
