@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from training.finetune import FinetuneConfig
-
 from corpus.corrupt import CorruptConfig
 from corpus.deduplicate import DeduplicateConfig
 from corpus.examples import ExamplesConfig, SplitConfig
 from corpus.ingest import IngestConfig
 from corpus.shards import ShardConfig
 from corpus.wordpiece.train import WordPieceConfig
+from training.finetune import FinetuneConfig
 from training.pretrain import PretrainConfig
 
 
