@@ -63,7 +63,7 @@ def test_help_answers_in_under_a_second(tmp_path: Path) -> None:
         ),
         (["run", "quickstart", "--set", "pretrain.train.steps=no"], "pretrain.train.steps = False"),
         (["run", "absent.yaml"], "no file absent.yaml"),
-        (["run", "quickstart", "--set", "corpus.vocabulary.vocab_size=9000"], "vocab_size is 8000 but"),
+        (["run", "quickstart", "--set", "corpus.vocabulary.vocab_size=9000"], "vocab_size is 3000 but"),
         (["run", "quickstart", "--set", "corrupt.objective.max_seq_len=1024"], "but the model holds"),
         (["run", "quickstart", "--adopt", "shard"], "--adopt 'shard' is not STEP/DIGEST"),
         (["run", "quickstart", "--workers", "0"], "workers is 0; at least one"),
