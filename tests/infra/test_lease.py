@@ -148,7 +148,7 @@ def test_a_stopped_holder_on_another_host_is_taken_over_and_finds_out(
     assert [holder.stdout.readline() for _ in range(2)] == ["ready\n", "held\n"]
     holder.send_signal(signal.SIGSTOP)
     monkeypatch.setattr(process, "_ground", lambda: ("another-boot", "pid:[2]"))  # we are another host
-    process._process.cache_clear()
+    process.process_of.cache_clear()
     try:
         with hold(store, heartbeat_seconds=0.25, ttl_seconds=1.0) as lease:
             holder.send_signal(signal.SIGCONT)
@@ -156,7 +156,7 @@ def test_a_stopped_holder_on_another_host_is_taken_over_and_finds_out(
             time.sleep(0.6)
             lease.check()  # its last heartbeat, if it tried one, did not hurt us
     finally:
-        process._process.cache_clear()
+        process.process_of.cache_clear()
     holder.communicate()
 
 
