@@ -33,7 +33,7 @@ from training.batches import ClassificationBatch
 from training.checkpoint import LOSSES, commit, verify
 from training.engine import Precision
 from training.loop import TrainConfig, Trained, train
-from training.models.bert import BertConfig
+from training.models.bert import BertConfig, useful_threads
 from training.saved import LABELS, MODEL_CONFIG, TASK_CONFIG, WEIGHTS, read_config, read_weights
 from training.tasks.classify import (
     BertForClassification,
@@ -125,7 +125,8 @@ def finetune(
             )
     work = out.folder.child(WORK, "seeds")
     inputs = (config, examples, vocabulary, pretrained, work)
-    result = launch.run(train_seeds, *inputs, report=out.report, check=out.check)
+    threads = useful_threads(config.model)
+    result = launch.run(train_seeds, *inputs, report=out.report, check=out.check, useful_threads=threads)
     folders = {seed: work.child(f"seed-{seed}") for seed in config.seeds}
     records = [{"seed": seed, **json.loads(folders[seed].read(SCORES))} for seed in config.seeds]
     best = max(records, key=lambda r: (r["dev_accuracy"], -config.seeds.index(r["seed"])))

@@ -67,14 +67,17 @@ def run(
     report: Report = SILENT,
     check: Callable[[], None] = lambda: None,
     alone: bool = False,
+    useful_threads: int | None = None,
 ) -> Any:
     """Call `function(*arguments, report=...)` at the current place, or `alone` in one child here; its result.
 
-    `check` is called while it runs and may raise to end it (a lost lease). Raises TrainingFailed.
+    `useful_threads` bounds the threads of a process when the work is too small for more. `check` is called while it runs and may raise to end it (a lost lease). Raises TrainingFailed.
     """
     place = _place.get(Place())
     if alone:
         place = replace(place, workers=1, ray_address=None)
+    if useful_threads is not None:
+        place = replace(place, threads=min(place.threads or cores(), useful_threads))
     listener = Listener(report, check)
     if place.workers > 1 or place.ray_address is not None:
         return _on_ray(place, function, arguments, listener)

@@ -26,7 +26,7 @@ from training import launch
 from training.batches import PretrainingBatch, TokenBatch
 from training.checkpoint import LOSSES, MODEL, Checkpoints
 from training.loop import TrainConfig, train
-from training.models.bert import BertConfig, BertForPretraining
+from training.models.bert import BertConfig, BertForPretraining, useful_threads
 from training.saved import MODEL_CONFIG
 
 
@@ -50,7 +50,15 @@ def pretrain(config: PretrainConfig, *, instances: Artifact, vocabulary: Artifac
             f"model.vocab_size {config.model.vocab_size}: the vocabulary has {words} tokens; give {words}"
         )
     folder = out.folder.child(WORK, "checkpoints")
-    result = launch.run(train_on_instances, config, instances, folder, report=out.report, check=out.check)
+    result = launch.run(
+        train_on_instances,
+        config,
+        instances,
+        folder,
+        report=out.report,
+        check=out.check,
+        useful_threads=useful_threads(config.model),
+    )
     last = folder.child(f"step-{config.train.steps:08d}")
     for name in (MODEL, LOSSES):
         with out.writer(name) as path:
