@@ -18,16 +18,16 @@ from infra.output import Output
 from infra.report import Report
 from training import launch
 from training.finetune import SCORES
-from training.models.bert import BertForPretraining
+from training.models.bert import BertForPretraining, useful_threads
 from training.pretrain import has_pairs, to_batch
-from training.saved import read_model
+from training.saved import MODEL_CONFIG, read_config, read_model
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutConfig:
     """`sequences` instances (all, if there are fewer) chosen by `seed`, `batch_size` at a time."""
 
-    sequences: int = 2000
+    sequences: int = 1000
     batch_size: int = 32
     seed: int = 0
 
@@ -45,7 +45,14 @@ def measure_language_model(
     masked-LM loss). Counts: sequences, and predictions per objective.
     """
     result = launch.run(
-        score_instances, config, model, instances, report=out.report, check=out.check, alone=True
+        score_instances,
+        config,
+        model,
+        instances,
+        report=out.report,
+        check=out.check,
+        alone=True,
+        useful_threads=useful_threads(read_config(model, MODEL_CONFIG)),
     )
     out.write_json(SCORES, result["scores"])
     counts: Counts = result["counts"]
