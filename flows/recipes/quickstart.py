@@ -47,9 +47,9 @@ def quickstart() -> Recipe:
 
 
 def _task(model: BertConfig, precision: Precision) -> TaskRecipe:
-    """Few examples, as people have: eighty a class. Rate and epochs as published for the compact BERTs."""
+    """Few examples, as people have: a hundred a class. Rate and epochs as published for the compact BERTs."""
     return TaskRecipe(
-        examples=ExamplesConfig(num_classes=10, max_per_class=80, max_held_out_per_class=40),
+        examples=ExamplesConfig(num_classes=10, max_per_class=100, max_held_out_per_class=40),
         finetune=FinetuneConfig(
             task=ClassifyConfig(num_labels=10, max_seq_len=128),
             model=replace(model, dropout=0.1, attention_dropout=0.1),
