@@ -10,7 +10,7 @@ from infra.artifacts import Artifact
 from training import finetune as finetuning
 
 package_examples = step(task_examples.package_examples)
-finetune_step = step(finetuning.finetune)
+finetune_step = step(finetuning.finetune, version=2)
 
 
 class Finetuned(NamedTuple):

@@ -12,7 +12,7 @@ from training import export, measure
 from training import pretrain as pretraining
 
 corrupt = step(corruption.corrupt)
-pretrain_step = step(pretraining.pretrain)
+pretrain_step = step(pretraining.pretrain, version=2)
 measure_language_model = step(measure.measure_language_model)
 export_language_model = step(export.export_language_model)
 

@@ -42,8 +42,8 @@ def run_child(
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "OMP_NUM_THREADS": str(threads),
-        # every batch has its own length, so cached kernels are rarely met again: 1024 of them (the default) held 1 GB
-        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": os.environ.get("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128"),
+        # the rounded shapes of a training need some hundred kernels (models/layers/shapes.py); 1024 (the default) held 1 GB
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": os.environ.get("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256"),
         "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPINS),
         **({"CUDA_VISIBLE_DEVICES": ""} if hide_gpus else {}),
     }

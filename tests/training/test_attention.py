@@ -12,6 +12,7 @@ from torch import Tensor
 from training.models.layers.attention import TILE_TOKENS, attend, attend_padded, find_spans
 from training.models.layers.cross_entropy import vocabulary_cross_entropy
 from training.models.layers.dropout import add_dropped, drop, keep_mask, kept_share
+from training.models.layers.shapes import round_up
 
 MIXES = [[5, 3, 9, 70, 2, 1, 40, 30, 64, 65], [128], [1], [TILE_TOKENS, 1, TILE_TOKENS - 1, 1]]
 
@@ -52,7 +53,10 @@ def test_the_stream_equals_each_sequence_alone(lengths, ours):
         return torch.cat([mixed.detach().flatten(), qkv.grad.flatten()]).double()
 
     exact = outcome(lambda qkv: each_alone(qkv, lengths), torch.float64)
-    stream = lambda qkv: ours(qkv, spans_of(lengths))
+
+    def stream(qkv):
+        return ours(qkv, spans_of(lengths))
+
     torch.testing.assert_close(outcome(stream, torch.float64), exact, atol=1e-13, rtol=1e-12)
     error = (outcome(stream, torch.float32) - exact).abs().mean()
     assert error <= 2 * (outcome(lambda qkv: each_alone(qkv, lengths), torch.float32) - exact).abs().mean()
@@ -98,8 +102,15 @@ def test_bfloat16_is_within_twice_the_error_of_torchs_attention_which_computes_i
 
 def test_long_sequences_have_a_tile_of_their_own_and_short_neighbours_share_one():
     spans = spans_of([70, 10, 20, 30, 20, 64, 1])
-    assert spans.tile_sizes == [70, 60, 20, 64, 1]
-    assert [mask is None for mask in spans.tile_masks] == [True, False, True, True, True]
+    assert spans.tiles == [(0, 80), (70, 134), (130, 162), (150, 214), (214, 215)]
+    assert [mask is None for mask in spans.tile_masks] == [False, False, False, True, True]
+
+
+def test_tiles_and_rows_have_few_lengths():
+    assert {round_up(n, per_octave=4, least=16) for n in range(65, 129)} == {80, 96, 112, 128}
+    assert {round_up(n, per_octave=4, least=16) for n in range(257, 513)} == {320, 384, 448, 512}
+    rows = {round_up(n, per_octave=8, least=16) for n in range(1025, 2049)}
+    assert rows == set(range(1152, 2049, 128))
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])

@@ -128,6 +128,19 @@ def test_every_layer_both_heads_and_the_loss_equal_transformers_on_a_padded_batc
     assert losses.counts["next_sentence_count"] == len(batch) == len(LENGTHS)
 
 
+def test_filler_rows_change_neither_the_loss_nor_a_gradient(monkeypatch):
+    model, batch = BertForPretraining(CONFIG, seed=1).double().eval(), random_batch()
+    outcomes = []
+    for filler in (0, 7):
+        monkeypatch.setattr("training.models.layers.shapes.filler_rows", lambda rows, kind, k=filler: k)
+        model.zero_grad()
+        losses = model(batch)
+        losses.total.backward()
+        outcomes.append([losses.total.detach(), *(p.grad for p in model.parameters())])
+    for without, with_filler in zip(*outcomes, strict=True):
+        torch.testing.assert_close(with_filler, without, atol=1e-12, rtol=1e-10)
+
+
 def test_every_gradient_equals_transformers(pair):
     ours, theirs = pair
     batch = random_batch()

@@ -25,6 +25,7 @@ from training.models.layers.attention import find_spans
 from training.models.layers.embeddings import Embeddings
 from training.models.layers.encoder import EncoderLayer
 from training.models.layers.heads import MaskedLMHead, Pooler
+from training.models.layers.shapes import with_filler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,12 +144,14 @@ class Bert(nn.Module):
 
     def states(self, batch: TokenBatch) -> Iterator[Tensor]:
         """The embeddings, then the output of each layer: `num_layers + 1` tensors `x_TD`."""
-        spans = find_spans(batch.cu_seqlens, batch.max_seq_len)
         x_TD = self.embeddings(batch)
         yield x_TD
+        tokens = len(x_TD)
+        x_TD = with_filler(x_TD)
+        spans = find_spans(batch.cu_seqlens, batch.max_seq_len, filler=len(x_TD) - tokens)
         for layer in self.layers:
             x_TD = layer(x_TD, spans)
-            yield x_TD
+            yield x_TD[:tokens]
 
     def forward(self, batch: TokenBatch) -> Tensor:
         """The last layer's output, `x_TD`."""

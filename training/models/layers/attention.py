@@ -10,9 +10,15 @@ nothing else.
                              d . . . . . x x x
 
 On a CPU every tile is attended on its own, straight from its slice of the projected stream and straight into
-its slice of the output and of the gradient: no padding, no gathering, the tile's weights stay in cache,
-dropout bits are drawn once a layer. Short neighbours share a tile because below some 64 tokens the calls cost
-more than the arithmetic; what is computed outside the squares is less than one 64-token sequence per tile.
+its slice of the output and of the gradient: no gathering, the tile's weights stay in cache, dropout bits are
+drawn once a layer. Short neighbours share a tile because below some 64 tokens the calls cost more than the
+arithmetic; what is computed outside the squares is less than one 64-token sequence per tile.
+
+oneDNN compiles a kernel for every new shape, which costs more than running it, so tiles have one of four
+lengths per power of two: a tile reaches over the first tokens of its right neighbour, which are one more block
+of it, and what it writes there is written over when the neighbour's turn comes. Only the last tile of a batch
+is as long as it happens to be. (8 heads of 64, 16 sequences around 75 tokens: 16 CPU-ms instead of 42.)
+
 Forward and backward are written out (`_TileAttention`), because torch's CPU attention leaves bfloat16, and
 its fast kernel, as soon as there is dropout. CPU-milliseconds of forward and backward, 4 heads of 64, dropout
 .1, one core of an EPYC 9004 (tests/benchmarks/bench_attention.py):
@@ -42,6 +48,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from training.models.layers.dropout import keep_mask, kept_share
+from training.models.layers.shapes import round_up
 
 TILE_TOKENS = 64
 
@@ -52,26 +59,34 @@ class Spans:
 
     cu_seqlens: Tensor  # int32 (B + 1,)
     max_seq_len: int
-    tile_sizes: list[int]  # tokens of each tile; empty on a GPU
-    tile_masks: list[
-        Tensor | None
-    ]  # float32 (L, L), 0 inside a sequence and -inf across; None for a sequence by itself
+    tiles: list[tuple[int, int]]  # the tokens of each tile, [begin, end); empty on a GPU
+    tile_masks: list[Tensor | None]  # float32 (L, L), 0 inside a sequence, -inf across; None for a single one
 
 
-def find_spans(cu_seqlens: Tensor, max_seq_len: int) -> Spans:
+def find_spans(cu_seqlens: Tensor, max_seq_len: int, filler: int = 0) -> Spans:
+    """`filler` rows behind the last sequence (training/models/layers/shapes.py) are attended like one more."""
     if cu_seqlens.device.type != "cpu":
         return Spans(cu_seqlens, max_seq_len, [], [])
-    tiles: list[list[int]] = []
+    groups: list[list[int]] = []
     room = 0
-    for length in cu_seqlens.diff().tolist():
+    for length in [*cu_seqlens.diff().tolist(), *([filler] if filler else [])]:
         if length <= room:
-            tiles[-1].append(length)
+            groups[-1].append(length)
         else:
-            tiles.append([length])
+            groups.append([length])
             room = TILE_TOKENS
         room -= length
-    masks = [_block_diagonal(lengths) if len(lengths) > 1 else None for lengths in tiles]
-    return Spans(cu_seqlens, max_seq_len, [sum(lengths) for lengths in tiles], masks)
+    tiles, masks = [], []
+    begin, tokens = 0, sum(map(sum, groups))
+    for lengths in groups:
+        own = sum(lengths)
+        end = min(tokens, begin + round_up(own, per_octave=4, least=16))
+        if end > begin + own:
+            lengths = [*lengths, end - begin - own]
+        tiles.append((begin, end))
+        masks.append(_block_diagonal(lengths) if len(lengths) > 1 else None)
+        begin += own
+    return Spans(cu_seqlens, max_seq_len, tiles, masks)
 
 
 def _block_diagonal(lengths: list[int]) -> Tensor:
@@ -150,14 +165,14 @@ class _TileAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv_T3NH: Tensor, spans: Spans, dropout: float) -> Tensor:
         tokens, _, heads, size = qkv_T3NH.shape
-        ctx.sizes, ctx.kept, ctx.scale = spans.tile_sizes, kept_share(dropout), size**-0.5
+        ctx.tiles, ctx.kept, ctx.scale = spans.tiles, kept_share(dropout), size**-0.5
         mixed_TNH = qkv_T3NH.new_empty(tokens, heads, size)
-        keeps = _keep_tiles(ctx.sizes, heads, dropout, qkv_T3NH.dtype)
+        keeps = _keep_tiles([end - begin for begin, end in ctx.tiles], heads, dropout, qkv_T3NH.dtype)
         softmaxes, weights = [], []
         with torch.autocast("cpu", enabled=False):  # it would widen the softmax
             tiles = zip(
-                torch.split(qkv_T3NH, ctx.sizes),
-                torch.split(mixed_TNH, ctx.sizes),
+                _slices(qkv_T3NH, ctx.tiles),
+                _slices(mixed_TNH, ctx.tiles),
                 spans.tile_masks,
                 keeps,
                 strict=True,
@@ -179,14 +194,14 @@ class _TileAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_TNH: Tensor) -> tuple[Tensor, None, None]:
         qkv_T3NH, mixed_TNH, *saved = ctx.saved_tensors
-        tiles = len(ctx.sizes)
+        tiles = len(ctx.tiles)
         softmaxes, weights = saved[:tiles], saved[-tiles:]  # one and the same without dropout
         grad_qkv_T3NH = torch.empty_like(qkv_T3NH)
         with torch.autocast("cpu", enabled=False):
             row_TN1 = (grad_TNH * mixed_TNH).sum(-1, keepdim=True)
             if ctx.kept < 1:
                 grad_TNH = grad_TNH * (1 / ctx.kept)
-            slices = (torch.split(whole, ctx.sizes) for whole in (qkv_T3NH, grad_qkv_T3NH, grad_TNH, row_TN1))
+            slices = (_slices(whole, ctx.tiles) for whole in (qkv_T3NH, grad_qkv_T3NH, grad_TNH, row_TN1))
             for softmax_NLL, weights_NLL, qkv_L3NH, grad_qkv_L3NH, grad_LNH, row_LN1 in zip(
                 softmaxes, weights, *slices, strict=True
             ):
@@ -199,6 +214,11 @@ class _TileAttention(torch.autograd.Function):
                 _scaled_product(grad_scores, k, ctx.scale, out=grad_q)
                 _scaled_product(grad_scores.transpose(1, 2), q, ctx.scale, out=grad_k)
         return grad_qkv_T3NH, None, None
+
+
+def _slices(whole_T: Tensor, tiles: list[tuple[int, int]]) -> list[Tensor]:
+    """Views; they overlap where a tile reaches over its right neighbour, so they are written from left to right."""
+    return [whole_T[begin:end] for begin, end in tiles]
 
 
 def _keep_tiles(

@@ -31,7 +31,7 @@ def vocabulary_cross_entropy(
     """The mean of -log softmax(x_MD @ embedding_VD.T + bias_V)[target_M], float32, and how many targets score
     highest, int64.
 
-    Without targets the loss is zero.
+    Without targets the loss is zero. Rows of x beyond the targets are filler (shapes.py) and count for nothing.
     """
     kind = x_MD.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_MD.dtype
@@ -80,9 +80,11 @@ def _loss_and_grads(
     rows = max(1, CHUNK_SCORES // len(bias_V))
     losses, hits, by_x = [], [], []
     by_embedding = by_bias = None
-    for x_CD, target_C in zip(torch.split(x_MD, rows), torch.split(target_M, rows), strict=True):
+    for begin in range(0, max(1, len(x_MD)), rows):
+        x_CD, target_C = x_MD[begin : begin + rows], target_M[begin : begin + rows]
         scores_CV = torch.addmm(bias_V, x_CD, embedding_VD.t())
-        loss_C1, hit_C1 = _reduce(scores_CV, target_C.unsqueeze(-1), weight, with_grad)
+        loss_C1, hit_C1 = _reduce(scores_CV[: len(target_C)], target_C.unsqueeze(-1), weight, with_grad)
+        scores_CV[len(target_C) :] = 0
         losses.append(loss_C1)
         hits.append(hit_C1)
         if with_grad:  # the scores are now the loss's gradient by the scores

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.models.layers.cross_entropy import vocabulary_cross_entropy
+from training.models.layers.shapes import with_filler
 
 
 class MaskedLMHead(nn.Module):
@@ -28,7 +29,8 @@ class MaskedLMHead(nn.Module):
         """Mean cross-entropy (float32) and the number of targets that score highest, without keeping the
         scores.
         """
-        return vocabulary_cross_entropy(self._transformed(x_MD), embedding_VD, self.bias, target_M)
+        x_MD = self._transformed(with_filler(x_MD))
+        return vocabulary_cross_entropy(x_MD, embedding_VD, self.bias, target_M)
 
     def _transformed(self, x_MD: Tensor) -> Tensor:
         return self.norm(F.gelu(self.transform(x_MD)))
