@@ -29,7 +29,11 @@ class Pretrained(NamedTuple):
 @chain
 def pretrain(recipe: Recipe) -> Pretrained:
     """Everything up to a language model that `transformers` loads."""
-    corpus = refresh_corpus(recipe.corpus)
+    return train_language_model(recipe, refresh_corpus(recipe.corpus))
+
+
+def train_language_model(recipe: Recipe, corpus: Corpus) -> Pretrained:
+    """The stations behind the corpus."""
     instances = corrupt(recipe.corrupt, shards=corpus.shards, vocabulary=corpus.vocabulary)
     weights = pretrain_step(recipe.pretrain, instances=instances, vocabulary=corpus.vocabulary)
     once = replace(recipe.corrupt, passes=1)

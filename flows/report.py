@@ -8,6 +8,7 @@ import base64
 import io
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -101,6 +102,12 @@ class Watcher:
         took = f" in {duration(outcome.seconds)}" if outcome.action == "ran" else ""
         console(f"{mark} {self.name:<18}{took}  {describe(outcome.artifact.counts)}".rstrip(), self._bar)
 
+    def close(self) -> None:
+        """Take this step's bar off the display."""
+        if self._bar is not None and self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = None
+
     def _show_progress(self, percent: float, text: str) -> None:
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
@@ -113,12 +120,39 @@ class Watcher:
             update_progress_artifact(self._progress_id, progress=percent, description=text)
 
 
+_bars: list[Any] = []  # the terminal's one live display, while some step is watched
+_watched = 0
+_lock = threading.Lock()
+
+
 @contextmanager
 def watching(name: str) -> Iterator[Watcher]:
-    """The watcher of one step; a live bar with rate and time left when the terminal can show one."""
+    """The watcher of one step; a live bar with rate and time left when the terminal can show one.
+
+    Steps that run side by side share one display: a terminal has room for no more.
+    """
+    global _watched
     if not sys.stderr.isatty():
         yield Watcher(name)
         return
+    with _lock:
+        if not _watched:
+            _bars[:] = [_live_bar()]
+            _bars[0].start()
+        _watched += 1
+        bar = _bars[0]
+    watcher = Watcher(name, bar)
+    try:
+        yield watcher
+    finally:
+        watcher.close()
+        with _lock:
+            _watched -= 1
+            if not _watched:
+                bar.stop()
+
+
+def _live_bar() -> Any:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -139,8 +173,7 @@ def watching(name: str) -> Iterator[Watcher]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield Watcher(name, bar)
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def console(line: str, bar: Any = None) -> None:

@@ -12,7 +12,9 @@ default key forgets everything in a new run and whose hits do not look at the fi
 """
 
 import inspect
+import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, Generic, TypeVar
@@ -25,6 +27,7 @@ from infra.materialize import Outcome, Step, materialize, plan
 from infra.storage import StoreUnreachable
 
 R = TypeVar("R")
+S = TypeVar("S")
 C = TypeVar("C")
 
 
@@ -79,6 +82,36 @@ def _as_task(name: str, title: str, work: Callable[[], R]) -> R:
     as_task: Any = prefect.task
     as_task(body, name=name, task_run_name=title, cache_policy=NO_CACHE, persist_result=False)()
     return results[0]
+
+
+def side_by_side(first: Callable[[], R], second: Callable[[], S]) -> tuple[R, S]:
+    """Both results, made at the same time: `second` in a thread that shares this run. If one fails the other still
+    ends first, so what it has made is kept; Ctrl-C waits for nothing.
+    """
+    done: list[S] = []
+    failures: list[Exception] = []
+
+    def body() -> None:
+        try:
+            done.append(second())
+        except Exception as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=copy_context().run, args=(body,), daemon=True)
+    thread.start()
+    try:
+        made = first()
+    except Exception as error:
+        failures.append(error)
+    thread.join()
+    if failures:
+        raise failures[0]
+    return made, done[0]
+
+
+def one_by_one(first: Callable[[], R], second: Callable[[], S]) -> tuple[R, S]:
+    """Both results, one after the other."""
+    return first(), second()
 
 
 class chain(Generic[C, R]):
