@@ -5,13 +5,15 @@ One partition is one pass over one shard. The objective is a pure function of (s
 so partitions can run anywhere in any order, and the same instances can be made on the fly instead.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 import numpy as np
 
 from corpus.corruption.bert import BertObjective
 from corpus.corruption.masking import Marks
+from corpus.document import ID_BYTES
+from corpus.generations import retired_ids
 from corpus.shards import TokenShard
 from corpus.wordpiece.encode import Encoder
 from infra.artifacts import Artifact, Counts
@@ -33,13 +35,21 @@ class CorruptConfig:
             raise ValueError(f"CorruptConfig.passes is {self.passes}; it must be 1 to 1000, e.g. 10")
 
 
-def corrupt(config: CorruptConfig, *, shards: Artifact, vocabulary: Artifact, out: Output) -> Counts:
+def corrupt(
+    config: CorruptConfig,
+    *,
+    shards: Artifact,
+    vocabulary: Artifact,
+    generation: Artifact | None = None,
+    out: Output,
+) -> Counts:
     """Write one file of instances per (shard, pass); read it with corpus.instances.Instances.
+
+    The documents that `generation` (corpus/generations.py) retires are left out.
 
     Counts: documents, and of these empty_documents (they give no instance), one_token_documents and
     one_sentence_documents (their B is always random), counted once; over all passes instances, tokens,
-    targets and random_next. Raises ValueError if there is nothing to learn from, or the vocabulary is not
-    that of the shards.
+    targets and random_next. Raises ValueError if the vocabulary is not that of the shards.
     """
     encoder = Encoder.from_artifact(vocabulary)
     marks = Marks(
@@ -47,13 +57,14 @@ def corrupt(config: CorruptConfig, *, shards: Artifact, vocabulary: Artifact, ou
     )
     names = [name for name in shards.names() if name.endswith(".arrow")]
     items = {f"{PurePosixPath(n).stem}-{p:03d}": (n, p) for n in names for p in range(config.passes)}
-    shared = {"config": config, "shards": shards, "marks": marks, "tokenizer_digest": encoder.digest}
-    counts = total(out.map(corrupt_partition, items, **shared))
-    if not counts.get("instances"):
-        raise ValueError(
-            f"{shards.short} holds no document with a token, so there is nothing to learn from; add text"
-        )
-    return counts
+    shared = {
+        "config": config,
+        "shards": shards,
+        "marks": marks,
+        "tokenizer_digest": encoder.digest,
+        "generation": generation,
+    }
+    return total(out.map(corrupt_partition, items, **shared))
 
 
 def corrupt_partition(
@@ -64,11 +75,18 @@ def corrupt_partition(
     shards: Artifact,
     marks: Marks,
     tokenizer_digest: str,
+    generation: Artifact | None,
 ) -> Counts:
     """One pass over one shard."""
     name, pass_number = item
     shard = TokenShard.open(shards.path(name), tokenizer_digest)
+    kept = np.arange(len(shard))
+    if generation is not None:
+        ids = np.ascontiguousarray(shard.document_ids).view(f"V{ID_BYTES}").ravel()
+        stays = ~np.isin(ids.astype(object), list(retired_ids(generation).astype(object)))
+        kept, shard = kept[stays], shard.keep(stays)
     instances = config.objective.corrupt(shard, marks, seed=config.seed, pass_number=pass_number)
+    instances = replace(instances, document=kept[instances.document].astype(np.int32))
     with out.writer(f"{out.id}.arrow") as path:
         instances.write(path)
     sentences, tokens = np.diff(shard.document_sentences), np.diff(shard.document_offsets)

@@ -65,13 +65,17 @@ def sort_documents(documents: list[Document]) -> list[Document]:
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Parquet whose bytes depend only on the table (and on the pyarrow version)."""
-    pq.write_table(table, path, compression="zstd", compression_level=3, row_group_size=1 << 17)
+    """Parquet whose bytes depend only on the table (and on the pyarrow version).
+
+    Small row groups, so that comparing a few documents of the history does not decompress a whole part.
+    """
+    pq.write_table(table, path, compression="zstd", compression_level=3, row_group_size=2048)
 
 
 def partition_files(documents: Artifact) -> list[str]:
-    """Names of the document files of an artifact, sorted; `removed.parquet` and the like are not documents."""
-    return [n for n in documents.names() if n.endswith(".parquet") and n != "removed.parquet"]
+    """Names of the document files of an artifact, sorted; `removed.parquet` and `p0.dropped.parquet` are not documents."""
+    names = (n for n in documents.names() if n.endswith(".parquet") and n.count(".") == 1)
+    return [n for n in names if n != "removed.parquet"]
 
 
 def read_documents(documents: Artifact, name: str, columns: Sequence[str] | None = None) -> pa.Table:

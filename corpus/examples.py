@@ -8,7 +8,6 @@ too; a held-out text that begins like a training text is dropped; and since all 
 neither a name nor its absence tells the label.
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -16,12 +15,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from corpus.document import partition_files, read_documents, write_table
+from corpus.document import partition_files, write_table
+from corpus.rows import part_of, read_kept
+from corpus.split import SplitConfig, split_of
 from infra.artifacts import Artifact, Counts
-from infra.output import Output, PartitionOutput, total
+from infra.output import Output
 
 SPLITS = ("train", "dev", "test")
 EXAMPLES = pa.schema(
@@ -43,22 +43,6 @@ _ALSO = {
 }
 _PARTS = re.compile(r"(_+|(?<=[a-z0-9])(?=[A-Z]))")  # snake_case and CamelCase
 _INSIDE_WORDS = 5  # letters a name needs to be masked inside longer words; "ray" must not hide "array"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SplitConfig:
-    """Which files are held out: `dev_share` and `test_share` of all files, by a hash of the name, in `sources` only."""
-
-    dev_share: float = 0.05
-    test_share: float = 0.1
-    sources: tuple[str, ...] = ("python-docs",)
-
-    def __post_init__(self) -> None:
-        if not 0 < self.dev_share < 1 or not 0 < self.test_share < 1 or self.dev_share + self.test_share >= 1:
-            raise ValueError(
-                f"dev_share {self.dev_share} and test_share {self.test_share} must each lie between 0 and 1 and leave "
-                "something to train on; use e.g. 0.05 and 0.1"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,55 +75,18 @@ class ExamplesConfig:
             )
 
 
-def split_of(file: str, config: SplitConfig) -> str:
-    """ "train", "dev" or "test": a pure function of the file's name, the same on every machine and in every release."""
-    place = int.from_bytes(hashlib.blake2b(file.encode(), digest_size=8).digest(), "big") / 2**64
-    if place < config.test_share:
-        return "test"
-    return "dev" if place < config.test_share + config.dev_share else "train"
-
-
-def pretraining_documents(config: SplitConfig, *, documents: Artifact, out: Output) -> Counts:
-    """Write the documents whose files are not held out. Counts are documents: read, kept, held_out."""
-    return _choose(config, documents, out, held_out=False)
-
-
-def held_out_documents(config: SplitConfig, *, documents: Artifact, out: Output) -> Counts:
-    """Write the documents whose files are held out, to measure on. Counts are documents: read, kept, pretraining."""
-    return _choose(config, documents, out, held_out=True)
-
-
-def _choose(config: SplitConfig, documents: Artifact, out: Output, *, held_out: bool) -> Counts:
-    items = {name.removesuffix(".parquet"): name for name in partition_files(documents)}
-    return total(out.map(choose_documents, items, config=config, documents=documents, held_out=held_out))
-
-
-def choose_documents(
-    name: str, *, config: SplitConfig, documents: Artifact, held_out: bool, out: PartitionOutput
+def package_examples(
+    config: ExamplesConfig, *, documents: tuple[Artifact, ...], kept: tuple[Artifact, ...], out: Output
 ) -> Counts:
-    """One partition: the documents that are held out, or the others."""
-    table = read_documents(documents, name)
-    keep = _held_out(table, config) == held_out
-    with out.writer(f"{out.id}.parquet") as path:
-        write_table(path, table.filter(pa.array(keep)))
-    others = "pretraining" if held_out else "held_out"
-    return {"read": len(table), "kept": int(keep.sum()), others: int((~keep).sum())}
-
-
-def _held_out(table: pa.Table, config: SplitConfig) -> np.ndarray:
-    files = table.column("file").to_pylist()
-    held = {f for f in set(files) if split_of(f, config) != "train"}
-    sources = table.column("source").to_pylist()
-    return np.array([f in held and s in config.sources for f, s in zip(files, sources, strict=True)], bool)
-
-
-def package_examples(config: ExamplesConfig, *, documents: Artifact, out: Output) -> Counts:
     """Write train/dev/test.parquet (EXAMPLES) and labels.json. Counts are examples by split, and drops by reason.
 
-    Raises ValueError if fewer than `num_classes` packages have enough documentation.
+    `documents` and their `kept` rows are those of all generations. Raises ValueError if fewer than `num_classes` packages have enough documentation.
     """
     rows = [
-        r for name in partition_files(documents) for r in _usable(read_documents(documents, name), config)
+        r
+        for texts, rows in zip(documents, kept, strict=True)
+        for name in partition_files(texts)
+        for r in _usable(read_kept(texts, rows, part_of(name)), config)
     ]
     sizes = Counter(r["package"] for r in rows if r["split"] == "train")
     packages = sorted(_largest(sizes, config))
@@ -167,7 +114,7 @@ def _usable(table: pa.Table, config: ExamplesConfig) -> Iterable[dict[str, Any]]
     columns = (table.column(c).to_pylist() for c in ("id", "text", "source", "file"))
     for id, text, source, file in zip(*columns, strict=True):
         fits = config.min_bytes <= len(text.encode()) <= config.max_bytes
-        if fits and source in config.split.sources and "/" in file and file.endswith((".py", ".pyi")):
+        if fits and source in config.split.whole_files and "/" in file and file.endswith((".py", ".pyi")):
             yield {
                 "id": id,
                 "text": text,

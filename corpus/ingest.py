@@ -1,45 +1,75 @@
-"""Sources -> documents: list what there is by content, then read it, normalise it and drop what is not text.
+"""Sources -> documents: list what there is by content, then read what is new, clean it and normalise it.
 
     find_files  every file with the sha256 of its content            what is there now, on this machine
-    Listing     one digest over all (name, content) pairs            names the step `list_sources`
+    Listing     one digest over all (source, content) pairs          names the step `list_sources`
     ingest      reads the listed files, in partitions of about 8 MB of source chosen by content hash
 
 The listing is why a finished ingest is not repeated and a changed file is not overlooked: results are named by what the
-files hold, never by their paths, dates or order.
+files hold, never by their paths, dates or order. A partition writes runs: Arrow files of at most 32 MB of text, sorted by
+document id, so that memory does not grow with a file and `collect` finds any range of ids by bisection.
 """
 
 import hashlib
 import json
+import logging
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from corpus.document import Document, document_id, sort_documents, to_table, write_table
-from corpus.filters import KEPT, REASONS, FilterConfig, judge
+from corpus.clean import CleanConfig, clean_text
+from corpus.document import Document, document_id, sort_documents, to_table
 from corpus.normalize import normalize
+from corpus.sources.conllu import ConllU
+from corpus.sources.csv_files import Csv
+from corpus.sources.fasta import Fasta
+from corpus.sources.html_pages import Html
+from corpus.sources.hugging_face import HuggingFaceDataset
+from corpus.sources.json_lines import JsonLines
 from corpus.sources.python_docs import PythonDocs
-from corpus.sources.source import Source
+from corpus.sources.source import FoundFile, Source, TruncatedFile, fingerprint
+from corpus.sources.tables import Tables
 from corpus.sources.text_files import TextFiles
+from corpus.sources.warc import Warc
+from corpus.sources.wikipedia import Wikipedia
 from infra.artifacts import Artifact, Counts
+from infra.config import digest_of, plain
 from infra.output import Output, PartitionOutput, total
 
 PARTITION_BYTES = 8 << 20  # of source; a partition is one unit of work of a second or two, and of restart
+RUN_BYTES = 32 << 20  # of text; what a worker holds at most, beside one document
 LINES = "files.jsonl"
+
+AnySource = (
+    PythonDocs
+    | TextFiles
+    | JsonLines
+    | Csv
+    | Tables
+    | Html
+    | Warc
+    | Wikipedia
+    | ConllU
+    | Fasta
+    | HuggingFaceDataset
+)
+
+log = logging.getLogger("cloze.corpus")
 
 
 @dataclass(frozen=True, kw_only=True)
 class IngestConfig:
-    """Where text comes from and which of it is kept.
+    """Where text comes from and how it is cleaned.
 
     `share` keeps the files whose content hash lies in the first share of all hashes: a smaller corpus of the same kind.
     """
 
-    sources: tuple[PythonDocs | TextFiles, ...] = field(default_factory=lambda: (PythonDocs(),))
-    filters: FilterConfig = field(default_factory=FilterConfig)
+    sources: tuple[AnySource, ...] = field(default_factory=lambda: (PythonDocs(),))
+    clean: CleanConfig = field(default_factory=CleanConfig)
     share: float = 1.0
 
     def __post_init__(self) -> None:
@@ -54,21 +84,32 @@ class IngestConfig:
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class SourceFile:
-    """One listed file. `root` and `name` find it again on any machine; sha256 says whether it is still the same."""
+    """One listed file. `root` and `name` find it again on any machine; sha256 says whether it is still the same.
+
+    `reader` is the digest of the source's own settings: a file is read again when they change.
+    """
 
     sha256: str
     source: str
     name: str
     root: str
     size: int
+    reader: str
+
+    @property
+    def content(self) -> tuple[str, str]:
+        """What it gives, whatever it is called: equal for a renamed or copied file."""
+        return self.reader, self.sha256
 
     def line(self) -> str:
-        return json.dumps([self.sha256, self.source, self.name, self.root, self.size], ensure_ascii=False)
+        return json.dumps(
+            [self.sha256, self.source, self.name, self.root, self.size, self.reader], ensure_ascii=False
+        )
 
     @staticmethod
     def of_line(line: str) -> "SourceFile":
-        sha256, source, name, root, size = json.loads(line)
-        return SourceFile(sha256=sha256, source=source, name=name, root=root, size=size)
+        sha256, source, name, root, size, reader = json.loads(line)
+        return SourceFile(sha256=sha256, source=source, name=name, root=root, size=size, reader=reader)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,28 +131,38 @@ class SourceChanged(RuntimeError):
 
 def find_files(config: IngestConfig) -> list[SourceFile]:
     """Every file of every source with its content hash, sorted. Raises ValueError if nothing is found."""
-    found = [(s.name, *file) for s in config.sources for file in s.files()]
-    with ThreadPoolExecutor(4) as pool:  # sha256 and reading both release the interpreter
-        files = list(pool.map(_listed, *zip(*found, strict=True))) if found else []
     limit = int(config.share * (1 << 32))
-    files = sorted(f for f in files if int(f.sha256[:8], 16) < limit)
+    with ThreadPoolExecutor(4) as pool:  # sha256 and reading both release the interpreter
+        files = [
+            f
+            for source in config.sources
+            for f in pool.map(_lister(source), source.files())
+            if int(f.sha256[:8], 16) < limit
+        ]
     if not files:
         raise ValueError(
             f"the sources ({', '.join(s.name for s in config.sources)}) hold no file; check them, or raise share"
         )
-    return files
+    return sorted(files)
 
 
-def _listed(source: str, root: str, name: str, path: Path) -> SourceFile:
-    try:
-        with path.open("rb") as f:
-            sha256 = hashlib.file_digest(f, "sha256").hexdigest()
-            size = f.tell()
-    except OSError as error:
-        raise ValueError(
-            f"{path} of source {source!r} cannot be read ({error.strerror}); make it readable or leave it out"
-        ) from None
-    return SourceFile(sha256=sha256, source=source, name=name, root=root, size=size)
+def _lister(source: Source) -> Any:
+    reader = digest_of(plain(source))[:16]
+
+    def listed(found: FoundFile) -> SourceFile:
+        try:
+            with source.open(found.root, found.name) as stream:
+                sha256, size = fingerprint(stream)
+        except OSError as error:
+            raise ValueError(
+                f"{found.name} of source {source.name!r} cannot be read ({error.strerror or error}); make it readable "
+                "or leave it out"
+            ) from None
+        return SourceFile(
+            sha256=sha256, source=source.name, name=found.name, root=found.root, size=size, reader=reader
+        )
+
+    return listed
 
 
 def listing(config: IngestConfig) -> Listing:
@@ -121,7 +172,7 @@ def listing(config: IngestConfig) -> Listing:
 
 def listing_of(files: Sequence[SourceFile]) -> Listing:
     """The digest of a file list: pure in the set of files, whatever their order."""
-    named = sorted((f.source, f.name, f.sha256) for f in files)
+    named = sorted((f.source, f.name, f.sha256, f.reader) for f in files)
     digest = hashlib.sha256(
         "".join(json.dumps(n, ensure_ascii=False) + "\n" for n in named).encode()
     ).hexdigest()
@@ -141,21 +192,18 @@ def listed_files(listing: Artifact) -> list[SourceFile]:
 
 
 def ingest(config: IngestConfig, *, listing: Artifact, out: Output) -> Counts:
-    """Write the documents of all listed files, normalised and filtered, one Parquet file per partition.
+    """Write the documents of all listed files, cleaned and normalised: runs `<partition>-<number>.arrow`, sorted by id.
 
-    Counts: files, read (documents found), kept, and one count per reason of a drop. Raises SourceChanged for a file that
-    vanished or changed since it was listed, ValueError if not one document is kept.
+    Counts: files, read (documents), text_bytes, and one count per reason of a drop or repair. Raises SourceChanged for a
+    file that vanished or changed since it was listed, ValueError if there is not one document.
     """
     items = {_partition_id(part): part for part in partitions(listed_files(listing))}
     counts = total(out.map(ingest_files, items, config=config))
-    if not counts.get("kept"):
-        why = (
-            ", ".join(f"{k} {v}" for k, v in counts.items() if v and k not in ("files", "read"))
-            or "no text in them"
-        )
+    if not counts.get("read"):
+        why = ", ".join(f"{k} {v}" for k, v in counts.items() if v and k != "files") or "no text in them"
         raise ValueError(
             f"the {counts['files']} files of {', '.join(s.name for s in config.sources)} give no document ({why}); "
-            "use UTF-8 text files with sentences in them, or lower filters.min_bytes"
+            "use text files with sentences in them"
         )
     return counts
 
@@ -176,32 +224,75 @@ def _partition_id(files: Iterable[SourceFile]) -> str:
 
 def ingest_files(files: Sequence[SourceFile], *, config: IngestConfig, out: PartitionOutput) -> Counts:
     """One partition of `ingest`."""
-    sources = {s.name: s for s in config.sources}
-    counts: Counter[str] = Counter(files=len(files))
-    found = [d for f in files for d in _read(sources[f.source], f, counts)]
-    counts["read"] = len(found)
-    verdict = judge(config.filters, pa.array([d.text for d in found], pa.large_string()))
-    kept = [d for d, v in zip(found, verdict, strict=True) if v == KEPT]
-    for reason, name in enumerate(REASONS):
-        counts[name] += int((verdict == reason).sum())
-    with out.writer(f"{out.id}.parquet") as path:
-        write_table(path, to_table(sort_documents(kept)))
+    sources: dict[str, Source] = {s.name: s for s in config.sources}
+    counts: Counter[str] = Counter(files=len(files), read=0, text_bytes=0)
+    runs = 0
+    for run in _runs(d for f in files for d in _read(sources[f.source], f, config.clean, counts)):
+        with (
+            out.writer(f"{out.id}-{runs:04d}.arrow") as path,
+            pa.OSFile(str(path), "wb") as sink,
+            pa.ipc.new_file(sink, (table := to_table(sort_documents(run))).schema) as writer,
+        ):
+            writer.write_batch(table.combine_chunks().to_batches()[0])
+        runs += 1
     return dict(sorted(counts.items()))
 
 
-def _read(source: Source, file: SourceFile, counts: Counter[str]) -> Iterator[Document]:
-    """The normalised documents of one file, provided it still is the file that was listed."""
+def _runs(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Cut into lists of about RUN_BYTES of text."""
+    run: list[Document] = []
+    size = 0
+    for document in documents:
+        run.append(document)
+        size += len(document.text)
+        if size >= RUN_BYTES:
+            yield run
+            run, size = [], 0
+    if run:
+        yield run
+
+
+def _read(source: Source, file: SourceFile, clean: CleanConfig, counts: Counter[str]) -> Iterator[Document]:
+    """The documents of one file, provided it still is the file that was listed."""
+    again = "run the same command again"
     try:
-        data = source.locate(file.root, file.name).read_bytes()
+        with source.open(file.root, file.name) as stream:
+            if fingerprint(stream)[0] != file.sha256:
+                raise SourceChanged(
+                    f"{file.name} of source {source.name!r} changed after it was listed; {again} to list it anew"
+                )
+            stream.seek(0)
+            before = _state(stream)
+            try:
+                for raw in source.documents(file.name, stream, counts):
+                    text = clean_text(clean, raw.text, counts)
+                    if not text:
+                        counts["empty"] += 1
+                        continue
+                    title = normalize(raw.title).replace("\n", " ")
+                    counts["read"] += 1
+                    counts["text_bytes"] += len(text.encode())
+                    language = raw.language or source.language
+                    yield Document(
+                        document_id(text), text, title, source.name, file.name, raw.position, language
+                    )
+            except TruncatedFile as error:  # what is whole is kept, the rest is counted and named
+                counts["truncated"] += 1
+                log.warning("%s", error)
+            if _state(stream) != before:
+                raise SourceChanged(
+                    f"{file.name} of source {source.name!r} changed while it was read; {again}"
+                )
     except (OSError, ImportError) as error:
         raise SourceChanged(
-            f"{file.name} of source {source.name!r} was listed but cannot be read now ({error}); run the same command again"
+            f"{file.name} of source {source.name!r} was listed but cannot be read now ({error}); {again}"
         ) from None
-    if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise SourceChanged(
-            f"{file.name} of source {source.name!r} changed after it was listed; run the same command again to list it anew"
-        )
-    for raw in source.documents(file.name, data, counts):
-        text = normalize(raw.text)
-        title = normalize(raw.title).replace("\n", " ")
-        yield Document(document_id(text), text, title, source.name, file.name, raw.position, source.language)
+
+
+def _state(stream: BinaryIO) -> tuple[int, int]:
+    """What changes when an open file is written to. A file that is replaced goes on being read as it was."""
+    try:
+        state = os.fstat(stream.fileno())
+    except (OSError, AttributeError):  # an object in a bucket: its reader asks for one version to the end
+        return (0, 0)
+    return state.st_mtime_ns, state.st_size

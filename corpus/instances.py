@@ -8,6 +8,7 @@ One file is one record batch, one row an instance:
     target_tokens     large_list<as tokens>       what the model must predict there
     is_random         uint8                       1: the second segment is not the continuation of the first
     instance_id       uint64                      hash of (document id, pass, chunk number)
+    document          int32                       row in the shard of the document it begins with: the way back to its line
 
 Letters: B instances, T tokens of all of them, M targets of all of them.
 """
@@ -26,7 +27,7 @@ import pyarrow as pa
 from corpus.ragged import Ints, offsets_of, ranges, rows_of
 from infra.artifacts import Artifact
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 
@@ -44,6 +45,7 @@ class InstanceShard:
     target_offsets: Ints  # (B + 1,) into target_positions and target_tokens
     is_random: npt.NDArray[np.uint8]  # (B,)
     instance_id: npt.NDArray[np.uint64]  # (B,)
+    document: npt.NDArray[np.int32]  # (B,)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -58,6 +60,7 @@ class InstanceShard:
                 "target_tokens": pa.LargeListArray.from_arrays(self.target_offsets, self.target_tokens),
                 "is_random": self.is_random,
                 "instance_id": self.instance_id,
+                "document": self.document,
             }
         )
         note = json.dumps({"kind": "instances", "schema_version": SCHEMA_VERSION}, sort_keys=True)
@@ -88,6 +91,7 @@ class InstanceShard:
             target_offsets=_view(positions.offsets),
             is_random=_view(batch["is_random"]),
             instance_id=_view(batch["instance_id"]),
+            document=_view(batch["document"]),
         )
 
     def same_as(self, other: InstanceShard) -> bool:
@@ -116,11 +120,11 @@ class InstanceBatch:
 
 
 class Instances:
-    """All instances of a finished `corrupt` step, numbered by (file name, row)."""
+    """All instances of finished `corrupt` steps, one per generation, numbered by (generation, file name, row)."""
 
-    def __init__(self, artifact: Artifact) -> None:
-        names = artifact.names()
-        self.shards = [InstanceShard.open(artifact.path(name)) for name in names if name.endswith(".arrow")]
+    def __init__(self, *artifacts: Artifact) -> None:
+        paths = [a.path(name) for a in artifacts for name in a.names() if name.endswith(".arrow")]
+        self.shards = [InstanceShard.open(path) for path in paths]
         self._first = offsets_of(np.array([len(shard) for shard in self.shards], np.int64))
 
     def __len__(self) -> int:

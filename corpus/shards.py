@@ -1,188 +1,226 @@
-"""Token shards: the tokens of many documents in one Arrow file that is read by mapping it into memory.
+"""Documents -> token shards (shard_file.py) of a stated size, with their words, sentences and languages.
 
-One file per documents partition, one record batch, one row per document (Arrow IPC, uncompressed):
+A part of the documents is one unit of work. It is read and encoded in slices of some megabytes of text and written
+whenever a shard is full, so memory depends on the size of a shard and not on that of the part. Where a shard ends is a
+function of the documents' token counts alone: neither slices nor restarts show in a file.
 
-    document_id       fixed_size_binary[16]
-    tokens            large_list<uint16>      without special tokens; uint32 above 65,536 entries
-    sentence_lengths  large_list<int32>       in tokens; sentences without tokens are left out; sums to the row's tokens
-    word_start        large_list<bool>        true at the first token of a word, for whole-word objectives
-
-The schema metadata names the tokenizer by its digest, so tokens are never read with another vocabulary.
+    p000.arrow                       a part that fits
+    p001-000.arrow p001-001.arrow    one that does not: cut between documents, in order
+    index.json                       what is in which file, for shard_index.py: nothing has to be opened to find out
 """
 
-import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from corpus.ragged import offsets_of
 from corpus.sentences import sentence_starts
-from corpus.wordpiece.encode import Encoder
+from corpus.shard_file import ShardColumns, TokenShard, ids_of_column, write_shard
+from corpus.vocabulary.columns import Encoder
+from corpus.vocabulary.open import shared_encoder_of
+from corpus.words import apply_word_starts, unspaced_runs, word_starts
 
-if TYPE_CHECKING:  # reading and writing shard files needs no store
+if TYPE_CHECKING:  # encoding needs no store
+    import pyarrow.parquet as pq
+
     from infra.artifacts import Artifact, Counts
     from infra.output import Output, PartitionOutput
 
-SCHEMA_VERSION: Final = 1
-_METADATA_KEY: Final = b"cloze"
+__all__ = ["ShardConfig", "TokenShard", "encode_documents", "shard", "write_shard"]
 
-Int64s = NDArray[np.int64]
+INDEX: Final = "index.json"
+UNKNOWN_LANGUAGE: Final = "und"
+SLICE_BYTES: Final = 8 << 20  # of text, encoded at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardConfig:
-    """Nothing to choose: documents and vocabulary determine their shards."""
+    """A shard has at most `max_tokens`; a document that has more is a shard by itself."""
+
+    max_tokens: int = 1 << 24
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ValueError(
+                f"ShardConfig.max_tokens is {self.max_tokens}; give the most tokens a file may hold, e.g. {1 << 24}"
+            )
 
 
-def shard(config: ShardConfig, *, documents: "Artifact", vocabulary: "Artifact", out: "Output") -> "Counts":
-    """Encode every document: `<partition>.arrow` for each partition of `documents`.
+def shard(
+    config: ShardConfig,
+    *,
+    documents: "Artifact",
+    kept: "Artifact | None" = None,
+    attributes: "Artifact | None" = None,
+    vocabulary: "Artifact",
+    out: "Output",
+) -> "Counts":
+    """Encode the kept documents (None: all) of every part, with the languages of `attributes` (None: "und").
 
-    Counts: documents, sentences, words, tokens, unknown ([UNK] tokens).
+    Counts: shards (files), documents, sentences, words, tokens, unknown ([UNK] tokens).
     """
     from corpus.document import partition_files
+    from corpus.rows import part_of
     from infra.output import total
 
-    parts = {name.removesuffix(".parquet"): name for name in partition_files(documents)}
-    return total(out.map(shard_partition, parts, documents=documents, vocabulary=vocabulary))
+    parts = {part_of(name): part_of(name) for name in partition_files(documents)}
+    shared = {"documents": documents, "kept": kept, "attributes": attributes, "vocabulary": vocabulary}
+    counts = out.map(shard_part, parts, config=config, **shared)
+    out.write_json(INDEX, _index(counts))
+    return total({p: {k: n for k, n in found.items() if ":" not in k} for p, found in counts.items()})
 
 
-def shard_partition(
-    name: str, *, out: "PartitionOutput", documents: "Artifact", vocabulary: "Artifact"
+def _index(counts: "dict[str, Counts]") -> list[dict[str, str | int]]:
+    """One entry per shard, in the order of parts and rows: name, part, and the counts of the file."""
+    entries: dict[str, dict[str, str | int]] = {}
+    for part, found in counts.items():
+        for key, count in found.items():
+            name, of_a_file, what = key.rpartition(":")
+            if of_a_file:
+                entries.setdefault(name, {"name": name, "part": part})[what] = count
+    return list(entries.values())
+
+
+def shard_part(
+    part: str,
+    *,
+    out: "PartitionOutput",
+    config: ShardConfig,
+    documents: "Artifact",
+    kept: "Artifact | None",
+    attributes: "Artifact | None",
+    vocabulary: "Artifact",
 ) -> "Counts":
-    """Encode one file of documents."""
-    from corpus.document import read_documents
-
-    table = read_documents(documents, name, ["id", "text"]).combine_chunks()
-    encoder = _encoder_of(vocabulary)
-    batch = encode_documents(encoder, table["id"].combine_chunks(), table["text"].combine_chunks())
-    with out.writer(f"{out.id}.arrow") as path:
-        write_shard(path, batch)
-    tokens = batch["tokens"].values.to_numpy()
-    return {
-        "documents": batch.num_rows,
-        "sentences": len(batch["sentence_lengths"].values),
-        "words": batch["word_start"].values.true_count,
-        "tokens": len(tokens),
-        "unknown": int((tokens == encoder.unk_id).sum()),
-    }
+    """Encode one part. Beside the totals, counts hold those of each file as "<file>:<what>"."""
+    encoder = shared_encoder_of(vocabulary)
+    encoded = (encode_columns(encoder, *texts) for texts in read_slices(documents, kept, attributes, part))
+    totals = dict.fromkeys(("shards", "documents", "sentences", "words", "tokens", "unknown"), 0)
+    files: Counts = {}
+    for number, (columns, is_last) in enumerate(cut(encoded, config.max_tokens)):
+        name = f"{part}.arrow" if is_last and not number else f"{part}-{number:03d}.arrow"
+        with out.writer(name) as path:
+            write_shard(path, _batch(encoder, columns))
+        found = columns.counts
+        files |= {f"{name}:{what}": count for what, count in found.items()}
+        found |= {"shards": 1, "unknown": int(np.count_nonzero(columns.tokens_T == encoder.unk_id))}
+        totals = {what: count + found[what] for what, count in totals.items()}
+    return totals | files
 
 
-_encoders: dict[str, Encoder] = {}
+Slice = tuple[pa.FixedSizeBinaryArray, pa.LargeStringArray, pa.StringArray]  # ids, texts, languages
 
 
-def _encoder_of(vocabulary: "Artifact") -> Encoder:
-    """This process's encoder, so that a partition finds the words that earlier ones have met (twice as fast)."""
-    if vocabulary.digest not in _encoders:
-        _encoders.clear()
-        _encoders[vocabulary.digest] = Encoder.from_artifact(vocabulary)
-    return _encoders[vocabulary.digest]
+def read_slices(
+    documents: "Artifact", kept: "Artifact | None", attributes: "Artifact | None", part: str
+) -> Iterator[Slice]:
+    """The kept documents of a part, about SLICE_BYTES of text at a time; at least one slice, if only an empty one.
+
+    Raises ValueError if the row list or the attributes belong to other documents.
+    """
+    import pyarrow.parquet as pq
+
+    from corpus.rows import read_rows
+
+    with pq.ParquetFile(documents.path(f"{part}.parquet")) as file:
+        length = file.metadata.num_rows
+        rows = np.arange(length) if kept is None else read_rows(kept, part)
+        if len(rows) and rows[-1] >= length:
+            raise ValueError(
+                f"{part} of {documents.short} has {length} documents, but row {rows[-1]} is kept; "
+                "give the row list that was made from these documents"
+            )
+        languages = pa.repeat(pa.scalar(UNKNOWN_LANGUAGE), length)
+        if attributes is not None:
+            languages = pq.read_table(attributes.path(f"{part}.parquet"), columns=["language"])["language"]
+            if len(languages) != length:
+                raise ValueError(
+                    f"{part} of {documents.short} has {length} documents, but {len(languages)} attributes; "
+                    "give those that were made from these documents"
+                )
+            languages = languages.cast(pa.string()).fill_null(UNKNOWN_LANGUAGE).combine_chunks()
+        first = 0
+        for batch in file.iter_batches(_rows_of_a_slice(file), columns=["id", "text"]):
+            chosen = rows[slice(*np.searchsorted(rows, (first, first + len(batch))))]
+            read = batch if len(chosen) == len(batch) else batch.take(pa.array(chosen - first))
+            yield read["id"], read["text"], languages.take(pa.array(chosen))
+            first += len(batch)
+    if not length:
+        yield pa.array([], pa.binary(16)), pa.array([], pa.large_string()), pa.array([], pa.string())
+
+
+def _rows_of_a_slice(file: "pq.ParquetFile") -> int:
+    metadata = file.metadata
+    text = metadata.schema.names.index("text")
+    groups = range(metadata.num_row_groups)
+    size = sum(metadata.row_group(g).column(text).total_uncompressed_size for g in groups)
+    return max(1, metadata.num_rows * SLICE_BYTES // max(size, 1))
 
 
 def encode_documents(
-    encoder: Encoder, ids: pa.FixedSizeBinaryArray, texts: pa.LargeStringArray
+    encoder: Encoder,
+    ids: pa.FixedSizeBinaryArray,
+    texts: pa.LargeStringArray,
+    languages: pa.StringArray | None = None,
 ) -> pa.RecordBatch:
-    """(B,) ids and texts -> the record batch of a shard. A text's tokens do not depend on where its sentences end."""
-    starts_S, document_S = sentence_starts(texts)
-    encoded = encoder.encode(texts, starts_S)
+    """(B,) ids, texts and languages (None: "und") -> the record batch of a shard."""
+    return _batch(encoder, encode_columns(encoder, ids, texts, languages))
+
+
+def _batch(encoder: Encoder, columns: ShardColumns) -> pa.RecordBatch:
+    return columns.to_batch(vocab_size=encoder.vocab_size, tokenizer_digest=encoder.digest)
+
+
+def encode_columns(
+    encoder: Encoder,
+    ids: pa.FixedSizeBinaryArray,
+    texts: pa.LargeStringArray,
+    languages: pa.StringArray | None = None,
+) -> ShardColumns:
+    """(B,) ids, texts and languages -> their tokens. A text's tokens do not depend on where its sentences end.
+
+    In scripts without spaces words are those of a segmenter (corpus/words.py), elsewhere those of the tokenizer.
+    """
+    starts_S, document_S = sentence_starts(texts, languages)
+    runs = unspaced_runs(texts, languages)
+    encoded = encoder.encode(texts, starts_S, token_starts=bool(len(runs)))
+    word_start_T = encoded.word_start_T
+    if len(runs):
+        segmented = word_starts(texts, languages, runs)
+        word_start_T = apply_word_starts(encoded.token_starts_T, word_start_T, segmented, runs)
     lengths_S = np.diff(encoded.mark_offsets, append=len(encoded.tokens_T))
     kept = lengths_S > 0
-    sentences_B = np.bincount(document_S[kept], minlength=len(texts))
-    metadata = {
-        "schema_version": SCHEMA_VERSION,
-        "vocab_size": encoder.vocab_size,
-        "tokenizer_digest": encoder.digest,
-    }
-    columns = {
-        "document_id": ids,
-        "tokens": _lists(encoded.offsets, pa.array(encoded.tokens_T)),
-        "sentence_lengths": _lists(offsets_of(sentences_B), pa.array(lengths_S[kept].astype(np.int32))),
-        "word_start": _lists(encoded.offsets, pa.array(encoded.word_start_T)),
-    }
-    fields = [pa.field(name, column.type, nullable=False) for name, column in columns.items()]
-    schema = pa.schema(fields, metadata={_METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-    return pa.record_batch(list(columns.values()), schema=schema)
+    tags = [UNKNOWN_LANGUAGE] * len(texts) if languages is None else languages.to_pylist()
+    return ShardColumns(
+        document_ids=ids_of_column(ids),
+        tokens_T=encoded.tokens_T,
+        document_offsets=encoded.offsets,
+        sentence_lengths_S=lengths_S[kept].astype(np.int32),
+        document_sentences=offsets_of(np.bincount(document_S[kept], minlength=len(texts))),
+        word_start_T=word_start_T,
+        languages=np.array(tags, np.str_),
+    )
 
 
-def _lists(offsets: Int64s, values: pa.Array) -> pa.LargeListArray:
-    item = pa.field("item", values.type, nullable=False)
-    return pa.LargeListArray.from_arrays(pa.array(offsets), values, type=pa.large_list(item))
+def cut(parts: Iterable[ShardColumns], max_tokens: int) -> Iterator[tuple[ShardColumns, bool]]:
+    """Documents that come in parts of any size -> (a shard's documents, whether it is the last), at least one shard.
 
-
-def write_shard(path: Path, batch: pa.RecordBatch) -> None:
-    """Write the record batch as a shard file. Equal batches give equal bytes."""
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-
-
-class TokenShard:
-    """A shard file, mapped into memory: opening costs milliseconds, and only what is touched is read.
-
-    tokens_T            (T,) uint16 or uint32, all documents one after the other
-    document_offsets    (B + 1,) int64 into tokens
-    sentence_offsets    (S + 1,) int64 into tokens
-    document_sentences  (B + 1,) int64 into sentences
-    document_ids        (B, 16) uint8
-    word_start_T        (T,) bool; unpacked on first use
+    A shard is full when the next document would make it longer than `max_tokens`.
     """
-
-    def __init__(self, path: Path, batch: pa.RecordBatch, metadata: dict[str, Any]) -> None:
-        self.path = path
-        self.vocab_size: int = metadata["vocab_size"]
-        self.tokenizer_digest: str = metadata["tokenizer_digest"]
-        self._batch = batch
-        tokens, sentences = batch["tokens"], batch["sentence_lengths"]
-        self.tokens_T: NDArray[np.uint16] | NDArray[np.uint32] = tokens.values.to_numpy()
-        self.document_offsets: Int64s = tokens.offsets.to_numpy()
-        self.document_sentences: Int64s = sentences.offsets.to_numpy()
-        self._sentence_lengths: NDArray[np.int32] = sentences.values.to_numpy()
-        ids = np.frombuffer(batch["document_id"].buffers()[1] or b"", np.uint8)
-        self.document_ids: NDArray[np.uint8] = ids[: 16 * batch.num_rows].reshape(-1, 16)
-
-    def __len__(self) -> int:
-        """Number of documents."""
-        return len(self.document_offsets) - 1
-
-    @staticmethod
-    def open(path: Path, tokenizer_digest: str | None = None) -> "TokenShard":
-        """Raises ValueError if the file is not a whole shard, or is of another tokenizer than `tokenizer_digest`."""
-        try:
-            reader = pa.ipc.open_file(pa.memory_map(str(path)))
-            batches = reader.num_record_batches
-            batch = reader.get_batch(0) if batches else None
-        except (pa.ArrowInvalid, OSError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
-            raise ValueError(f"{path} is not a whole Arrow file ({error}); make the shard again") from None
-        metadata = json.loads((reader.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
-        if metadata.get("schema_version") != SCHEMA_VERSION or "tokens" not in reader.schema.names:
-            found = metadata.get("schema_version", "none")
-            raise ValueError(
-                f"{path} has shard schema {found}, this cloze reads {SCHEMA_VERSION}; make the shard again"
-            )
-        if batch is None or batches > 1:
-            raise ValueError(
-                f"{path} holds {batches} record batches, a shard holds one; make the shard again"
-            )
-        if tokenizer_digest is not None and metadata["tokenizer_digest"] != tokenizer_digest:
-            raise ValueError(
-                f"{path} was encoded by tokenizer {metadata['tokenizer_digest'][:12]}, not by {tokenizer_digest[:12]}; "
-                "use the vocabulary it was made with, or make shards with this one"
-            )
-        return TokenShard(path, batch, metadata)
-
-    @cached_property
-    def sentence_offsets(self) -> Int64s:
-        return offsets_of(self._sentence_lengths)
-
-    @cached_property
-    def word_start_T(self) -> NDArray[np.bool_]:
-        return self._batch["word_start"].values.to_numpy(zero_copy_only=False)
-
-    def tokens_of(self, document: int) -> NDArray[np.uint16] | NDArray[np.uint32]:
-        """(length,) the tokens of one document."""
-        return self.tokens_T[self.document_offsets[document] : self.document_offsets[document + 1]]
+    held: list[ShardColumns] = []
+    documents = tokens = 0
+    for part in parts:
+        held.append(part.rows(0, 0))  # so that there is something to join when no part has documents
+        while len(part):
+            fits = int(np.searchsorted(part.document_offsets[1:], max_tokens - tokens, side="right"))
+            fits = fits or int(not documents)  # a longer document than fits is a shard by itself
+            held.append(part.rows(0, fits))
+            documents += fits
+            tokens += int(part.document_offsets[fits])
+            part = part.rows(fits, len(part))
+            if len(part):
+                yield ShardColumns.concat(held), False
+                held, documents, tokens = [], 0, 0
+    yield ShardColumns.concat(held), True

@@ -160,6 +160,11 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--refresh-cron", metavar="'M H D M W'", help="refresh the corpus on this schedule")
     sub.add_argument("--pretrain-cron", metavar="'M H D M W'", help="run the pretraining on this schedule")
+    sub.add_argument(
+        "--pretrain-on-refresh",
+        action="store_true",
+        help="run the pretraining whenever a refresh brought new text",
+    )
     add("doctor", "doctor:doctor", "what this machine has, what is missing, what to do about it")
     return top
 

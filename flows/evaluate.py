@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from flows import report
+from flows import page
 from flows.finetune import Finetuned, finetune
 from flows.recipe import Recipe
 from flows.step import chain, step
@@ -33,5 +33,5 @@ def evaluate(recipe: Recipe) -> Evaluated:
         model=tuned.with_pretraining,
         vocabulary=tuned.pretrained.corpus.vocabulary,
     )
-    report.comparison(comparison)
+    page.comparison(comparison)
     return Evaluated(finetuned=tuned, comparison=comparison, exported=exported)

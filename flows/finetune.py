@@ -34,7 +34,7 @@ def finetune(recipe: Recipe) -> Finetuned:
             f"recipe {recipe.name!r} has no task to fine-tune for; use `cloze pretrain {recipe.name}`"
         )
     task, corpus = recipe.task, refresh_corpus(recipe.corpus)
-    examples = package_examples(task.examples, documents=corpus.documents)
+    examples = package_examples(task.examples, documents=corpus.documents, kept=corpus.kept)
     shared = {"examples": examples, "vocabulary": corpus.vocabulary}
 
     def with_pretraining() -> tuple[Pretrained, Artifact]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import core_schema
 
 T = TypeVar("T")
 
@@ -118,24 +119,52 @@ def _convert(hint: Any, value: Any, current: Any, where: str) -> Any:
     classes: list[Any] = [c for c in _members(hint) if dataclasses.is_dataclass(c)]
     if classes and isinstance(value, Mapping):
         body = dict(value)
-        wanted = body.pop("type", type(current).__name__ if current is not None else classes[0].__name__)
-        choice = {c.__name__: c for c in classes}.get(wanted)
-        if choice is None:
-            names = ", ".join(c.__name__ for c in classes)
-            raise ValueError(f"{where}.type = {wanted!r}: must be one of {names}")
-        try:
-            base = current if isinstance(current, choice) else choice()
-        except TypeError as error:
-            raise ValueError(
-                f"{where}: {wanted} cannot be made from defaults ({error}); choose a recipe that has one"
-            ) from None
-        return change(base, body, where)
+        choice = _choice(classes, body, current, where)
+        return change(current, body, where) if isinstance(current, choice) else _made(choice, body, where)
+    if typing.get_origin(hint) is tuple and isinstance(value, Sequence) and not isinstance(value, str):
+        item, *rest = typing.get_args(hint)
+        if rest == [...] and any(map(dataclasses.is_dataclass, _members(item))):
+            return tuple(_convert(item, one, None, f"{where}[{i}]") for i, one in enumerate(value))
     try:
         return TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         at = "".join(f"[{p}]" for p in first["loc"] if isinstance(p, int))
         raise ValueError(f"{where}{at} = {value!r}: {first['msg'][0].lower() + first['msg'][1:]}") from None
+
+
+def _choice(classes: Sequence[Any], body: dict[str, Any], current: Any, where: str) -> Any:
+    """The class that `type` names; without it the current one, or the only one that has all the fields."""
+    names = ", ".join(c.__name__ for c in classes)
+    if (wanted := body.pop("type", None)) is not None:
+        choice = {c.__name__: c for c in classes}.get(wanted)
+        if choice is None:
+            raise ValueError(f"{where}.type = {wanted!r}: must be one of {names}")
+        return choice
+    if current is not None:
+        return type(current)
+    fit = [c for c in classes if set(body) <= {f.name for f in dataclasses.fields(c)}]
+    if len(fit) != 1 and len(classes) > 1:
+        raise ValueError(f"{where} = {body!r}: say which it is, type: one of {names}")
+    return fit[0] if fit else classes[0]
+
+
+def _made(choice: Any, body: Mapping[str, Any], where: str) -> Any:
+    """A new one, from its defaults where it has them."""
+    try:
+        base = choice()
+    except TypeError:
+        needed = [
+            f.name
+            for f in dataclasses.fields(choice)
+            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        ]
+        if missing := [name for name in needed if name not in body]:
+            raise ValueError(f"{where}: {choice.__name__} needs {', '.join(missing)}") from None
+        hints = typing.get_type_hints(choice)
+        first = {name: _convert(hints[name], body[name], None, f"{where}.{name}") for name in needed}
+        base = choice(**first)
+    return change(base, body, where)
 
 
 def _members(hint: Any) -> list[Any]:
@@ -151,8 +180,40 @@ def strict(cls: type) -> None:
     cls.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
     for hint in typing.get_type_hints(cls).values():
         for part in _walk(hint):
+            choices = [c for c in _members(part) if dataclasses.is_dataclass(c)]
+            for choice in choices if len(choices) > 1 else ():
+                _say_type(choice)
             if isinstance(part, type):
                 strict(part)
+
+
+def _say_type(cls: Any) -> None:
+    """Let the JSON form of a class that is one of several say which it is: `type`, as in YAML files."""
+    if "__get_pydantic_core_schema__" in cls.__dict__:
+        return
+
+    def check(value: Any) -> Any:
+        if isinstance(value, dict) and "type" in value:
+            if value["type"] != cls.__name__:
+                raise ValueError(f"type is {value['type']!r}, not {cls.__name__!r}")
+            return {name: inner for name, inner in value.items() if name != "type"}
+        return value
+
+    def dump(value: Any, inner: Any) -> Any:
+        return {"type": cls.__name__, **inner(value)}
+
+    def core(source: Any, handler: Any) -> Any:
+        named = core_schema.wrap_serializer_function_ser_schema(dump)
+        return core_schema.no_info_before_validator_function(check, handler(source), serialization=named)
+
+    def described(schema: Any, handler: Any) -> Any:
+        described = handler.resolve_ref_schema(handler(schema["schema"]))
+        type_field = {"type": "string", "enum": [cls.__name__], "default": cls.__name__, "title": "Type"}
+        described["properties"] = {"type": type_field, **described.get("properties", {})}
+        return described
+
+    cls.__get_pydantic_core_schema__ = core
+    cls.__get_pydantic_json_schema__ = described
 
 
 def _walk(hint: Any) -> list[Any]:

@@ -17,6 +17,11 @@ measure_language_model = step(measure.measure_language_model)
 export_language_model = step(export.export_language_model)
 
 
+def retires(generation: Artifact) -> bool:
+    """Whether some documents of the corpus are not to be trained on any more; unknown before the step has run: no."""
+    return generation.finished and generation.counts["retired"] > 0
+
+
 class Pretrained(NamedTuple):
     """The corpus it came from, the trained weights, their held-out scores, and the exported folder."""
 
@@ -34,10 +39,14 @@ def pretrain(recipe: Recipe) -> Pretrained:
 
 def train_language_model(recipe: Recipe, corpus: Corpus) -> Pretrained:
     """The stations behind the corpus."""
-    instances = corrupt(recipe.corrupt, shards=corpus.shards, vocabulary=corpus.vocabulary)
+    retiring = corpus.generation if retires(corpus.generation) else None
+    instances = tuple(
+        corrupt(recipe.corrupt, shards=shards, vocabulary=corpus.vocabulary, generation=retiring)
+        for shards in corpus.shards
+    )
     weights = pretrain_step(recipe.pretrain, instances=instances, vocabulary=corpus.vocabulary)
     once = replace(recipe.corrupt, passes=1)
-    unseen = corrupt(once, shards=corpus.held_out, vocabulary=corpus.vocabulary)
+    unseen = tuple(corrupt(once, shards=shards, vocabulary=corpus.vocabulary) for shards in corpus.held_out)
     scores = measure_language_model(measure.HeldOutConfig(), model=weights, instances=unseen)
     exported = export_language_model(
         export.ExportConfig(name=recipe.language_model),

@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass, field
 
+from corpus.annotate import AnnotateConfig
 from corpus.corrupt import CorruptConfig
+from corpus.decontaminate import EvaluationSets
 from corpus.deduplicate import DeduplicateConfig
-from corpus.examples import ExamplesConfig, SplitConfig
+from corpus.examples import ExamplesConfig
 from corpus.ingest import IngestConfig
+from corpus.select import SelectConfig
 from corpus.shards import ShardConfig
+from corpus.split import SplitConfig
+from corpus.vocabulary.drift import DriftConfig
 from corpus.wordpiece.train import WordPieceConfig
 from training.finetune import FinetuneConfig
 from training.pretrain import PretrainConfig
@@ -14,13 +19,22 @@ from training.pretrain import PretrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusRecipe:
-    """Sources to token shards. `hold_out` says which files are kept away from pretraining, for honest measurement."""
+    """Sources to token shards. `hold_out` says what is kept away from pretraining, for honest measurement.
+
+    `evaluations` names test sets whose text must not occur in the corpus. `retire_vanished`: documents whose files are
+    gone are not trained on any more; without it they stay, and a refresh reports them.
+    """
 
     ingest: IngestConfig
+    annotate: AnnotateConfig = field(default_factory=AnnotateConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
+    evaluations: EvaluationSets | None = None
     deduplicate: DeduplicateConfig = field(default_factory=DeduplicateConfig)
+    retire_vanished: bool = False
     hold_out: SplitConfig = field(default_factory=SplitConfig)
     vocabulary: WordPieceConfig = field(default_factory=WordPieceConfig)
     shards: ShardConfig = field(default_factory=ShardConfig)
+    drift: DriftConfig = field(default_factory=DriftConfig)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,45 +1,182 @@
-"""Raw text -> clean unique documents -> vocabulary -> token shards. Run it again after any failure: finished work is kept."""
+"""Raw text -> clean unique documents -> vocabulary -> token shards, a generation at a time.
+
+Run it again after any failure: finished work is kept. Run it again when there is new text: only that is read.
+"""
 
 from typing import NamedTuple
 
+from corpus import annotate as annotation
+from corpus import collect as collection
+from corpus import decontaminate as decontamination
 from corpus import deduplicate as deduplication
-from corpus import examples
+from corpus import generations
 from corpus import ingest as ingestion
+from corpus import select as selection
 from corpus import shards as sharding
+from corpus import split as splitting
+from corpus.vocabulary import drift as drifting
 from corpus.wordpiece import train as wordpiece
-from flows import report
+from flows import page
+from flows import run as runs
 from flows.recipe import CorpusRecipe
 from flows.step import chain, step
 from infra.artifacts import Artifact
+from infra.config import digest_of, plain
 
 list_sources = step(ingestion.list_sources)
-ingest = step(ingestion.ingest)
-deduplicate = step(deduplication.deduplicate)
-pretraining_documents = step(examples.pretraining_documents)
-held_out_documents = step(examples.held_out_documents)
-train_wordpiece = step(wordpiece.train_wordpiece)
-shard = step(sharding.shard)
+ingest = step(ingestion.ingest, version=2)
+collect = step(collection.collect)
+annotate = step(annotation.annotate)
+evaluation_ngrams = step(decontamination.evaluation_ngrams)
+select = step(selection.select)
+deduplicate = step(deduplication.deduplicate, version=2)
+add_generation = step(generations.add_generation)
+pretraining_rows = step(splitting.pretraining_rows)
+held_out_rows = step(splitting.held_out_rows)
+train_wordpiece = step(wordpiece.train_wordpiece, version=2)
+measure_drift = step(drifting.measure_drift)
+shard = step(sharding.shard, version=2)
 
 
 class Corpus(NamedTuple):
-    """What a refresh leaves: all unique documents, the vocabulary, the shards to train on and those held out."""
+    """What a refresh leaves. Tuples have one artifact per generation that brought new text, oldest first."""
+
+    generation: Artifact
+    documents: tuple[Artifact, ...]
+    attributes: tuple[Artifact, ...]
+    kept: tuple[Artifact, ...]
+    vocabulary: Artifact
+    shards: tuple[Artifact, ...]
+    held_out: tuple[Artifact, ...]
+
+
+class Text(NamedTuple):
+    """The documents that one generation brought, what is known of each, and which of them are kept."""
 
     documents: Artifact
-    vocabulary: Artifact
-    shards: Artifact
-    held_out: Artifact
+    attributes: Artifact
+    kept: Artifact
 
 
 @chain
 def refresh_corpus(recipe: CorpusRecipe) -> Corpus:
     """Sources to token shards; what has not changed is not done again."""
-    listing = list_sources(ingestion.listing(recipe.ingest))
-    documents = deduplicate(recipe.deduplicate, documents=ingest(recipe.ingest, listing=listing))
-    training = pretraining_documents(recipe.hold_out, documents=documents)
-    vocabulary = train_wordpiece(recipe.vocabulary, documents=training)
-    shards = shard(recipe.shards, documents=training, vocabulary=vocabulary)
-    aside = held_out_documents(recipe.hold_out, documents=documents)
-    held_out = shard(recipe.shards, documents=aside, vocabulary=vocabulary)
-    corpus = Corpus(documents=documents, vocabulary=vocabulary, shards=shards, held_out=held_out)
-    report.corpus_statistics(corpus._asdict())
+    run = runs.current()
+    assert run is not None
+    name = corpus_name(recipe)
+    newest, tag = generations.newest(run.store, name)
+    files = ingestion.find_files(recipe.ingest)
+    changes = generations.difference(files, newest)
+    texts = [] if newest is None else _texts(newest)
+    page.changes(changes, newest)
+    if newest is None or changes.new or changes.vanished:
+        newest, text = _add(recipe, files, changes, newest)
+        texts += [text] if text else []
+        if not run.dry:
+            generations.advance(run.store, name, newest, tag)
+            page.refreshed(name, newest)
+    corpus = _with_shards(recipe, newest, texts)
+    page.corpus_statistics(corpus)
     return corpus
+
+
+def corpus_name(recipe: CorpusRecipe) -> str:
+    """One name for all that must stay the same while a corpus grows: how text is cleaned, chosen and compared.
+
+    Sources may be added; vocabulary, split and shards are made from the text and do not belong to it.
+    """
+    fixed = (recipe.ingest.clean, recipe.annotate, recipe.select, recipe.evaluations, recipe.deduplicate)
+    identity = [plain(config) for config in fixed] + [recipe.ingest.share, recipe.retire_vanished]
+    return f"corpus-{digest_of(identity)[:12]}"
+
+
+def _texts(newest: Artifact) -> list[Text]:
+    every = [g.inputs for g in collection.generations(newest)]
+    return [Text(g["documents"], g["attributes"], g["kept"]) for g in every if "kept" in g]
+
+
+def _add(
+    recipe: CorpusRecipe,
+    files: list[ingestion.SourceFile],
+    changes: generations.Difference,
+    newest: Artifact | None,
+) -> tuple[Artifact, Text | None]:
+    """One more generation, and the text it brought, if any."""
+    present = list_sources(ingestion.listing_of(files))
+    read = documents = None
+    text: Text | None = None
+    if changes.new:
+        read = list_sources(ingestion.listing_of(changes.new))
+        found = ingest(recipe.ingest, listing=read)
+        documents = collect(
+            collection.CollectConfig(), documents=found, previous=_latest(newest, "documents")
+        )
+        if not documents.finished or documents.counts["kept"]:
+            text = _clean(recipe, documents, _latest(newest, "kept"))
+    number = 1 if newest is None else newest.counts["generation"] + 1
+    generation = add_generation(
+        generations.GenerationConfig(number=number, retire_vanished=recipe.retire_vanished),
+        present=present,
+        read=read,
+        documents=documents,
+        attributes=text.attributes if text else None,
+        kept=text.kept if text else None,
+        previous=newest,
+    )
+    return generation, text
+
+
+def _latest(newest: Artifact | None, role: str) -> Artifact | None:
+    """The last generation's artifact in a role; a generation that only retired documents has none."""
+    chain = [] if newest is None else collection.generations(newest)
+    return next((g.inputs[role] for g in reversed(chain) if role in g.inputs), None)
+
+
+def _clean(recipe: CorpusRecipe, documents: Artifact, previous: Artifact | None) -> Text:
+    attributes = annotate(recipe.annotate, documents=documents)
+    contamination = None if recipe.evaluations is None else evaluation_ngrams(recipe.evaluations)
+    chosen = select(recipe.select, documents=documents, attributes=attributes, contamination=contamination)
+    kept = deduplicate(recipe.deduplicate, documents=documents, kept=chosen, previous=previous)
+    return Text(documents=documents, attributes=attributes, kept=kept)
+
+
+def _with_shards(recipe: CorpusRecipe, newest: Artifact, texts: list[Text]) -> Corpus:
+    """The vocabulary is learned from the first generation and never changes by itself; every generation is encoded."""
+    training = [pretraining_rows(recipe.hold_out, documents=t.documents, kept=t.kept) for t in texts]
+    aside = [held_out_rows(recipe.hold_out, documents=t.documents, kept=t.kept) for t in texts]
+    first = texts[0]
+    vocabulary = train_wordpiece(
+        recipe.vocabulary, documents=first.documents, kept=training[0], attributes=first.attributes
+    )
+
+    def encoded(rows: list[Artifact]) -> tuple[Artifact, ...]:
+        return tuple(
+            shard(
+                recipe.shards,
+                documents=t.documents,
+                kept=kept,
+                attributes=t.attributes,
+                vocabulary=vocabulary,
+            )
+            for t, kept in zip(texts, rows, strict=True)
+        )
+
+    shards, held_out = encoded(training), encoded(aside)
+    if len(texts) > 1:
+        drift = measure_drift(
+            recipe.drift,
+            documents=texts[-1].documents,
+            kept=training[-1],
+            attributes=texts[-1].attributes,
+            vocabulary=vocabulary,
+        )
+        page.drift(drift)
+    return Corpus(
+        generation=newest,
+        documents=tuple(t.documents for t in texts),
+        attributes=tuple(t.attributes for t in texts),
+        kept=tuple(t.kept for t in texts),
+        vocabulary=vocabulary,
+        shards=shards,
+        held_out=held_out,
+    )

@@ -14,8 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from flows import run as runs
-from infra.artifacts import Artifact, Counts
+from infra.artifacts import Counts
 from infra.materialize import Outcome
 
 UI_SECONDS = 2.0
@@ -111,7 +110,7 @@ class Watcher:
     def _show_progress(self, percent: float, text: str) -> None:
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-        if not _in_prefect():
+        if not in_prefect():
             return
         key = f"{self.name}-progress".replace("_", "-")
         if self._progress_id is None:
@@ -184,18 +183,18 @@ def console(line: str, bar: Any = None) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _in_prefect() -> bool:
-    module = sys.modules.get("prefect.context")
-    return module is not None and module.FlowRunContext.get() is not None
-
-
 def _run_logger() -> Any:
     """The logger whose lines reach the run's page; a plain one outside Prefect."""
-    if not _in_prefect():
+    if not in_prefect():
         return logging.getLogger("cloze.steps")
     from prefect import get_run_logger
 
     return get_run_logger()
+
+
+def in_prefect() -> bool:
+    module = sys.modules.get("prefect.context")
+    return module is not None and module.FlowRunContext.get() is not None
 
 
 def curve_png(curves: Mapping[str, list[tuple[int, float]]], title: str) -> bytes:
@@ -220,7 +219,7 @@ def curve_png(curves: Mapping[str, list[tuple[int, float]]], title: str) -> byte
 
 def image(key: str, png: bytes, description: str) -> None:
     """Show a picture on the run's page; inside the page, since it must work offline."""
-    if _in_prefect():
+    if in_prefect():
         from prefect.artifacts import create_image_artifact
 
         url = "data:image/png;base64," + base64.b64encode(png).decode()
@@ -229,7 +228,7 @@ def image(key: str, png: bytes, description: str) -> None:
 
 def table(key: str, rows: list[dict[str, Any]], description: str) -> None:
     """Show a table on the run's page."""
-    if _in_prefect() and rows:
+    if in_prefect() and rows:
         from prefect.artifacts import create_table_artifact
 
         create_table_artifact(table=rows, key=key.replace("_", "-"), description=description)
@@ -237,59 +236,7 @@ def table(key: str, rows: list[dict[str, Any]], description: str) -> None:
 
 def markdown(key: str, text: str, description: str) -> None:
     """Show a text on the run's page."""
-    if _in_prefect():
+    if in_prefect():
         from prefect.artifacts import create_markdown_artifact
 
         create_markdown_artifact(markdown=text, key=key.replace("_", "-"), description=description)
-
-
-def steps_table(run: runs.Run) -> None:
-    """The run's steps: ran or reused, and why."""
-    rows = [
-        {
-            "step": o.artifact.step,
-            "artifact": o.artifact.digest[:12],
-            "action": o.action,
-            "why": o.why,
-            "seconds": round(o.seconds, 1),
-            "counts": describe(o.artifact.counts),
-        }
-        for o in run.outcomes
-    ]
-    table("steps", rows, "Every step of this run: what ran, what was reused, and why")
-
-
-def corpus_statistics(artifacts: Mapping[str, Artifact]) -> None:
-    """What a refresh has found and kept: every count of every step behind these artifacts."""
-    seen: dict[str, Artifact] = {}
-    todo = list(artifacts.values())
-    while todo:
-        artifact = todo.pop(0)
-        if artifact.finished and artifact.address not in seen:
-            seen[artifact.address] = artifact
-            todo += artifact.inputs.values()
-    rows = [
-        {"step": a.step, "artifact": a.digest[:12], **{k.replace("_", " "): v for k, v in a.counts.items()}}
-        for a in reversed(seen.values())
-    ]
-    table("corpus", rows, "The corpus: what each step read, kept and dropped, by reason")
-
-
-def comparison(artifact: Artifact) -> None:
-    """Pretrained beside not pretrained, seed by seed, as a table and a picture."""
-    if not artifact.finished:
-        return
-    body = artifact.read_json("comparison.json")
-    sides = {k.replace("_", " "): body[k] for k in ("with_pretraining", "from_scratch")}
-    rows = [
-        {
-            "": name,
-            "mean": round(s["mean"], 4),
-            "spread": round(s["spread"], 4),
-            "seeds": str([round(v, 4) for v in s["values"]]),
-        }
-        for name, s in sides.items()
-    ]
-    clear = "clear" if body["clear"] else "not clear"
-    text = f"{body['metric']}: gain {body['gain']:.4f}, standard error {body['standard_error']:.4f} ({clear})"
-    table("comparison", rows, text)

@@ -1,6 +1,7 @@
 """The flows as Prefect deployments: forms for their parameters, cron schedules, and what starts what.
 
-    refresh-corpus --(event cloze.corpus.refreshed)--> pretrain    when it is asked for with --set-like parameters in the UI
+    refresh-corpus --(event cloze.corpus.refreshed)--> pretrain    with `cloze up --pretrain-on-refresh`
+    promote --(the name NAME@production moves)--> served model     the server follows the name by itself
 
 Prefect loads a flow in a fresh process by `module:name`, hence the module-level flows at the end of this file.
 """
@@ -10,6 +11,7 @@ from typing import Any
 from flows.evaluate import evaluate as evaluate_chain
 from flows.finetune import finetune as finetune_chain
 from flows.overrides import strict
+from flows.page import REFRESHED
 from flows.pipeline import pipeline as pipeline_chain
 from flows.pretrain import pretrain as pretrain_chain
 from flows.recipe import Recipe
@@ -26,9 +28,15 @@ evaluate = evaluate_chain.flow
 
 
 def deployments(
-    recipe: str, store: str, *, refresh_cron: str | None = None, pretrain_cron: str | None = None
+    recipe: str,
+    store: str,
+    *,
+    refresh_cron: str | None = None,
+    pretrain_cron: str | None = None,
+    pretrain_on_refresh: bool = False,
 ) -> list[Any]:
     """One deployment per flow, its form filled with the recipe's values; cron schedules where they are given."""
+    from prefect.events import DeploymentEventTrigger
     from prefect.schedules import Cron
     from pydantic import TypeAdapter
 
@@ -49,6 +57,9 @@ def deployments(
             schedule=_cron(Cron, cron),
             description=flow.description,
             concurrency_limit=1,
+            triggers=[DeploymentEventTrigger(expect={REFRESHED})]
+            if pretrain_on_refresh and name == "pretrain"
+            else [],
         )
         deployment.entrypoint = f"flows.schedules.{name}"
         out.append(deployment)

@@ -13,6 +13,7 @@ from flows.recipe import Recipe
 from flows.report import duration, human
 from flows.server import health, running
 from infra.artifacts import Artifact
+from infra.output import total
 from serving import rollout
 from training.compare import COMPARISON
 from training.finetune import SCORES
@@ -50,13 +51,15 @@ def _head(run: runs.Run) -> list[str]:
 
 def _corpus(trained: Pretrained) -> list[str]:
     corpus = trained.corpus
-    unique = corpus.documents.counts
-    files = corpus.documents.inputs["documents"].counts["files"]
-    shards = corpus.shards.counts
-    words = corpus.vocabulary.counts
+    read = total({a.digest: a.counts for a in corpus.documents})
+    kept = total({a.digest: a.counts for a in corpus.kept})
+    shards = total({a.digest: a.counts for a in corpus.shards})
+    words, whole = corpus.vocabulary.counts, corpus.generation.counts
+    number = f" in {whole['generation']} generations" if whole["generation"] > 1 else ""
     return _row(
         "corpus",
-        f"{files:,} files -> {unique['kept']:,} documents; {unique['exact_duplicate']:,} duplicates removed",
+        f"{whole['files']:,} files -> {whole['documents']:,} documents{number}; removed {read['exact_duplicate']:,} exact and "
+        f"{kept['read'] - kept['kept']:,} near duplicates",
         f"{words['vocab_size']:,} WordPieces from {human(words['words'])} words; {human(shards['tokens'])} tokens to train on",
     )
 

@@ -19,11 +19,11 @@ from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, Generic, TypeVar
 
-from flows import report
+from flows import page, report
 from flows import run as runs
 from flows.settings import Settings
 from infra.artifacts import Artifact, Counts
-from infra.materialize import Outcome, Step, materialize, plan
+from infra.materialize import Input, Outcome, Step, materialize, plan
 from infra.storage import StoreUnreachable
 
 R = TypeVar("R")
@@ -38,7 +38,7 @@ class step:
         self.step = Step(function=function, version=version)
         self.__doc__ = function.__doc__
 
-    def __call__(self, config: Any, **inputs: Artifact | None) -> Artifact:
+    def __call__(self, config: Any, **inputs: Input) -> Artifact:
         run = runs.current()
         if run is None:
             raise RuntimeError(
@@ -189,10 +189,10 @@ def supervised(run: runs.Run, work: Callable[[], R]) -> R:
         with at(Place(workers=run.settings.workers, ray_address=run.settings.ray_address)):
             result = work()
     except BaseException as error:
-        report.steps_table(run)
+        page.steps_table(run)
         if not isinstance(error, StoreUnreachable):  # then the record cannot be written either
             run.record("FAILED", error=f"{type(error).__name__}: {error}")
         raise
-    report.steps_table(run)
+    page.steps_table(run)
     run.record("COMPLETED", result=result if isinstance(result, Artifact) else None)
     return result

@@ -7,6 +7,7 @@ marks it Crashed within ten seconds, and Retry continues it.
 import json
 import signal
 import sys
+import warnings
 from argparse import Namespace
 from typing import Any
 
@@ -59,7 +60,11 @@ def _serve(settings: Settings, args: Namespace, url: str) -> None:
     sweeper = Sweeper(store, console)
     sweeper.start()
     made = deployments(
-        args.recipe, settings.store, refresh_cron=args.refresh_cron, pretrain_cron=args.pretrain_cron
+        args.recipe,
+        settings.store,
+        refresh_cron=args.refresh_cron,
+        pretrain_cron=args.pretrain_cron,
+        pretrain_on_refresh=args.pretrain_on_refresh,
     )
     console(f"Prefect UI   {url.removesuffix('/api')}   (user interface, runs, schedules, retries)")
     console(f"store        {settings.store}")
@@ -67,6 +72,8 @@ def _serve(settings: Settings, args: Namespace, url: str) -> None:
         cron = deployment.schedules[0].schedule.cron if deployment.schedules else "on request"
         console(f"deployment   {deployment.flow_name}/{deployment.name:<12} {cron}")
     sys.stderr.flush()
+    # at SIGTERM prefect 3.8's runner calls its coroutine `astop` without waiting for it, and then stops all the same
+    warnings.filterwarnings("ignore", "coroutine 'Runner.astop'", RuntimeWarning)
     try:
         serve(*made, print_starting_message=False)
     finally:

@@ -40,27 +40,46 @@ class Step:
         return self.function.__name__
 
 
+Input = Artifact | tuple[Artifact, ...] | None  # several: the generations of a corpus, in order
+
+
+def flat(inputs: Mapping[str, Input]) -> dict[str, Artifact | None]:
+    """Several artifacts under one name get names of their own: shards.0, shards.1."""
+    out: dict[str, Artifact | None] = {}
+    for name, given in inputs.items():
+        if isinstance(given, tuple):
+            out |= {f"{name}.{number}": artifact for number, artifact in enumerate(given)}
+        else:
+            out[name] = given
+    return out
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """One step with everything that names its result; `artifact` may or may not exist yet."""
 
     step: Step
     config: Any
-    inputs: Mapping[str, Artifact | None]
+    inputs: Mapping[str, Input]
     artifact: Artifact
 
     @property
     def plain_config(self) -> Plain:
         return plain(self.config)
 
+    @property
+    def sources(self) -> dict[str, Artifact | None]:
+        """The inputs one by one."""
+        return flat(self.inputs)
 
-def plan(store: Folder, step: Step, config: Any, inputs: Mapping[str, Artifact | None]) -> Plan:
+
+def plan(store: Folder, step: Step, config: Any, inputs: Mapping[str, Input]) -> Plan:
     """Name the result. Raises TypeError for inputs the function does not take, and for a config that is not plain."""
     try:
         inspect.signature(step.function).bind(config, **inputs, out=None)
     except TypeError as error:
         raise TypeError(f"step {step.name}: {error}") from None
-    digests = {k: None if v is None else v.digest for k, v in inputs.items()}
+    digests = {k: None if v is None else v.digest for k, v in flat(inputs).items()}
     name = digest(step.name, step.version, plain(config, step.name), digests)
     return Plan(step=step, config=config, inputs=dict(inputs), artifact=Artifact(store, step.name, name))
 
@@ -87,7 +106,7 @@ def materialize(
         adopt(planned, adopt_from)
         return Outcome(artifact=artifact, action="reused", why=f"adopted {adopt_from}", seconds=0.0)
     why = explain(planned)
-    for input in planned.inputs.values():
+    for input in planned.sources.values():
         if input is not None and not input.finished:
             raise FileNotFoundError(
                 f"{artifact.short} needs {input.short}, which is not finished; run that step first"
@@ -124,7 +143,7 @@ def run_step(
     version: int = 1,
     report: Report = SILENT,
     mapper: Mapper = serial_map,
-    **inputs: Artifact | None,
+    **inputs: Input,
 ) -> Artifact:
     """Materialize one step without a flow: what tests and notebooks call."""
     planned = plan(store, Step(function=function, version=version), config, inputs)
@@ -145,7 +164,7 @@ def _commit(planned: Plan, out: Output, counts: Counts, seconds: float) -> None:
         version=planned.step.version,
         digest=planned.artifact.digest,
         config=planned.plain_config,
-        inputs={k: None if v is None else v.address for k, v in planned.inputs.items()},
+        inputs={k: None if v is None else v.address for k, v in planned.sources.items()},
         counts=counts,
         files=tuple(out.files[name] for name in sorted(out.files)),
         made={
@@ -221,7 +240,7 @@ def _siblings(planned: Plan) -> list[list[str]]:
         "version": planned.step.version,
         "config": planned.plain_config,
         "inputs": {
-            k: None if v is None else v.address[: len(v.step) + 13] for k, v in planned.inputs.items()
+            k: None if v is None else v.address[: len(v.step) + 13] for k, v in planned.sources.items()
         },
     }
     for name in parent.folders():
@@ -248,7 +267,7 @@ def adopt(planned: Plan, address: str) -> Artifact:
         digest=artifact.digest,
         version=planned.step.version,
         config=planned.plain_config,
-        inputs={k: None if v is None else v.address for k, v in planned.inputs.items()},
+        inputs={k: None if v is None else v.address for k, v in planned.sources.items()},
         location=old.manifest.location or old.address,
         made={**old.manifest.made, "adopted": datetime.now(UTC).isoformat(timespec="seconds")},
     )

@@ -19,7 +19,7 @@ from infra.report import Report
 from training import launch
 from training.finetune import SCORES
 from training.models.bert import BertForPretraining, useful_threads
-from training.pretrain import has_pairs, to_batch
+from training.pretrain import has_pairs, require_instances, to_batch
 from training.saved import MODEL_CONFIG, read_config, read_model
 
 
@@ -39,11 +39,12 @@ class HeldOutConfig:
 
 
 def measure_language_model(
-    config: HeldOutConfig, *, model: Artifact, instances: Artifact, out: Output
+    config: HeldOutConfig, *, model: Artifact, instances: tuple[Artifact, ...], out: Output
 ) -> Counts:
     """Write scores.json: `<part>_loss` (nats a prediction) and `<part>_accuracy` per objective, and perplexity (e to the
     masked-LM loss). Counts: sequences, and predictions per objective.
     """
+    require_instances(instances, "raise hold_out.dev_share or hold_out.test_share")
     result = launch.run(
         score_instances,
         config,
@@ -61,7 +62,7 @@ def measure_language_model(
 
 @torch.inference_mode()
 def score_instances(
-    config: HeldOutConfig, model: Artifact, instances: Artifact, *, report: Report
+    config: HeldOutConfig, model: Artifact, instances: tuple[Artifact, ...], *, report: Report
 ) -> dict[str, Any]:
     """What the measuring process does."""
     network = read_model(model).eval()
@@ -69,7 +70,7 @@ def score_instances(
         raise ValueError(
             f"{model.short} is a classifier; only a language model can be measured on hidden words"
         )
-    samples, pairs = Instances(instances), has_pairs(instances)
+    samples, pairs = Instances(*instances), has_pairs(instances[0])
     count = min(config.sequences, len(samples))
     chosen = np.sort(Order(seed=config.seed, count=len(samples)).index(range(count)))
     losses: dict[str, float] = {}

@@ -38,8 +38,10 @@ class PretrainConfig:
     train: TrainConfig
 
 
-def pretrain(config: PretrainConfig, *, instances: Artifact, vocabulary: Artifact, out: Output) -> Counts:
-    """Write model.safetensors, model.json and losses.arrow (one row a step: loss, each part and its accuracy, rate).
+def pretrain(
+    config: PretrainConfig, *, instances: tuple[Artifact, ...], vocabulary: Artifact, out: Output
+) -> Counts:
+    """`instances` are those of all generations. Write model.safetensors, model.json and losses.arrow (one row a step: loss, each part and its accuracy, rate).
 
     Counts: steps, sequences, tokens (read, over all steps), parameters. Raises ValueError if the model does not fit
     the vocabulary or the instances; NotFinite and other errors of training come as TrainingFailed.
@@ -49,6 +51,7 @@ def pretrain(config: PretrainConfig, *, instances: Artifact, vocabulary: Artifac
         raise ValueError(
             f"model.vocab_size {config.model.vocab_size}: the vocabulary has {words} tokens; give {words}"
         )
+    require_instances(instances, "add text")
     folder = out.folder.child(WORK, "checkpoints")
     result = launch.run(
         train_on_instances,
@@ -73,12 +76,19 @@ def pretrain(config: PretrainConfig, *, instances: Artifact, vocabulary: Artifac
     }
 
 
+def require_instances(instances: tuple[Artifact, ...], advice: str) -> None:
+    """Raise ValueError if there is not one."""
+    if not any(artifact.counts["instances"] for artifact in instances):
+        names = ", ".join(artifact.short for artifact in instances)
+        raise ValueError(f"{names} holds no instance, so there is nothing to read; {advice}")
+
+
 def train_on_instances(
-    config: PretrainConfig, instances: Artifact, folder: Folder, *, report: Report
+    config: PretrainConfig, instances: tuple[Artifact, ...], folder: Folder, *, report: Report
 ) -> dict[str, Any]:
     """What a training process does, on each of its ranks; its last checkpoint is the result."""
     model = BertForPretraining(config.model, seed=config.train.seed)
-    identity: Plain = {"config": plain(config), "instances": instances.digest}
+    identity: Plain = {"config": plain(config), "instances": [artifact.digest for artifact in instances]}
     checkpoints = Checkpoints(folder, identity)
     trained = train(
         model,
@@ -95,12 +105,12 @@ def train_on_instances(
     }
 
 
-def samples(config: PretrainConfig, artifact: Artifact) -> Callable[[range], PretrainingBatch]:
+def samples(config: PretrainConfig, artifacts: tuple[Artifact, ...]) -> Callable[[range], PretrainingBatch]:
     """The batch of given sample numbers, a pure function of them.
 
     Raises ValueError if an instance is longer than the model can read.
     """
-    instances = Instances(artifact)
+    instances = Instances(*artifacts)
     order = Order(seed=config.train.seed, count=len(instances))
     longest = max(int(np.diff(shard.offsets).max(initial=0)) for shard in instances.shards)
     if longest > config.model.max_seq_len:
@@ -108,7 +118,7 @@ def samples(config: PretrainConfig, artifact: Artifact) -> Callable[[range], Pre
             f"model.max_seq_len {config.model.max_seq_len}: the longest instance has {longest} tokens; give {longest} "
             "or more, or prepare instances with a smaller max_seq_len"
         )
-    pairs = has_pairs(artifact)
+    pairs = has_pairs(artifacts[0])
 
     def batch_at(numbers: range) -> PretrainingBatch:
         return to_batch(instances.gather(order.index(numbers)), pairs=pairs)

@@ -109,6 +109,7 @@ def corrupt_rows(
         target_offsets=offsets_of(_joined([np.diff(t.offsets) for t in targets], np.int64)),
         is_random=segments.is_random.astype(np.uint8),
         instance_id=chunks.keys_N,
+        document=documents[segments.document].astype(np.int32),
     )
 
 

@@ -21,9 +21,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from corpus.sources.prose import prose
-from corpus.sources.source import Found, decode
+from corpus.sources.reading import MAX_DOCUMENT_BYTES, decode, read_whole
+from corpus.sources.source import Found, FoundFile
 
 STDLIB = "stdlib"  # the root of the standard library; every other root is the name of a distribution
 
@@ -60,7 +62,7 @@ class PythonDocs:
                 "distributions is empty and standard_library is off; nothing is left to read, so set one"
             )
 
-    def files(self) -> Iterator[tuple[str, str, Path]]:
+    def files(self) -> Iterator[FoundFile]:
         if self.standard_library:
             yield from _standard_library_files()
         taken: set[str] = set()  # a namespace package's file may be in two records
@@ -71,14 +73,15 @@ class PythonDocs:
                     taken.add(name)
                     path = Path(str(distribution.locate_file(name)))
                     if path.is_file():
-                        yield key, name, path
+                        yield FoundFile(key, name, path.stat().st_size)
 
-    def locate(self, root: str, name: str) -> Path:
-        if root == STDLIB:
-            return _standard_library() / name
-        return Path(str(metadata.distribution(root).locate_file(name)))
+    def open(self, root: str, name: str) -> BinaryIO:
+        return _path(root, name).open("rb")
 
-    def documents(self, name: str, data: bytes, dropped: Counter[str]) -> Iterator[Found]:
+    def documents(self, name: str, stream: BinaryIO, dropped: Counter[str]) -> Iterator[Found]:
+        data = read_whole(stream, f"{name} of source {self.name!r}", dropped, MAX_DOCUMENT_BYTES)
+        if data is None:
+            return
         python = name.endswith((".py", ".pyi"))
         if python and not _BLOCK_STRING.search(data):
             dropped["no_docstring"] += 1
@@ -99,7 +102,19 @@ def _standard_library() -> Path:
     return Path(sysconfig.get_path("stdlib"))
 
 
-def _standard_library_files() -> Iterator[tuple[str, str, Path]]:
+def _path(root: str, name: str) -> Path:
+    """Where a file lies on this machine. Raises FileNotFoundError if its distribution is not installed here."""
+    if root == STDLIB:
+        return _standard_library() / name
+    try:
+        return Path(str(metadata.distribution(root).locate_file(name)))
+    except metadata.PackageNotFoundError:
+        raise FileNotFoundError(
+            f"{root} is not installed here; install it, or list the sources anew"
+        ) from None
+
+
+def _standard_library_files() -> Iterator[FoundFile]:
     root = _standard_library()
     for folder, folders, names in os.walk(root):
         here = Path(folder).relative_to(root).as_posix()
@@ -107,7 +122,7 @@ def _standard_library_files() -> Iterator[tuple[str, str, Path]]:
         folders[:] = sorted(f for f in folders if not _SKIP_FOLDER.search(f"{prefix}{f}/"))
         for name in sorted(names):
             if _wanted(prefix + name):
-                yield STDLIB, prefix + name, root / prefix / name
+                yield FoundFile(STDLIB, prefix + name, (root / prefix / name).stat().st_size)
 
 
 def _wanted(name: str) -> bool:

@@ -1,24 +1,38 @@
 """What a source is: it finds files, and turns the content of one file into documents.
 
-Finding (`files`) and reading (`documents`) are apart, because between them the listing is written down: it names every
-file by its content, and a worker on any machine finds the file again by `locate`. Where files lie is never an identity.
+Finding (`files`), opening (`open`) and reading (`documents`) are apart, because between them the listing is written
+down: it names every file by its content, and a worker on any machine opens the file again by (root, name). Where files
+lie is never an identity. Reading is a stream: memory depends on the longest document allowed, never on a file's size.
 """
 
-import codecs
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple, Protocol
 
-MAX_BAD_SHARE = 0.01  # above this share of undecodable characters, a file is in some other encoding
+BLOCK = 1 << 20
+
+
+class FoundFile(NamedTuple):
+    """One file. `root` and `name` find it again on any machine; `name` is relative, with '/'. `size` in bytes, as stored."""
+
+    root: str
+    name: str
+    size: int
 
 
 class Found(NamedTuple):
-    """A document as it lies in its file: raw text, not yet normalised. `position` as in corpus/document.py."""
+    """A document as it lies in its file: raw text, not yet normalised. `position` as in corpus/document.py; for a
+    compressed file it counts in the decompressed text. `language` "" is the source's."""
 
     title: str
     position: int
     text: str
+    language: str = ""
+
+
+class TruncatedFile(ValueError):
+    """A file ends too early or is damaged. `documents` raises it after every whole document before that place."""
 
 
 class Source(Protocol):
@@ -28,42 +42,26 @@ class Source(Protocol):
     def name(self) -> str: ...  # unique in a corpus; the `source` column
 
     @property
-    def language(self) -> str: ...
+    def language(self) -> str: ...  # BCP 47, "und" when nobody has said
 
-    def files(self) -> Iterable[tuple[str, str, Path]]:
-        """(root, relative name with '/', path) of every file. Raises ValueError or FileNotFoundError in one sentence."""
+    def files(self) -> Iterator[FoundFile]:
+        """Every file, lazily, sorted within its folder. Raises ValueError or FileNotFoundError in one sentence, at the
+        latest when the listing ends. A folder that cannot be listed appears like a file, and opening it says why."""
 
-    def locate(self, root: str, name: str) -> Path:
-        """The path on this machine of a file that `files` found on some machine."""
+    def open(self, root: str, name: str) -> BinaryIO:
+        """The bytes of a file as stored, buffered. Raises OSError (FileNotFoundError if it has vanished)."""
 
-    def documents(self, name: str, data: bytes, dropped: Counter[str]) -> Iterator[Found]:
-        """The documents of one file; what cannot become one is counted in `dropped` under its reason."""
+    def documents(self, name: str, stream: BinaryIO, dropped: Counter[str]) -> Iterator[Found]:
+        """The documents of one opened file; what cannot become one is counted in `dropped` under its reason.
+
+        Raises TruncatedFile as said there, and ValueError when the config does not fit the file (no such column).
+        """
 
 
-def decode(data: bytes, dropped: Counter[str]) -> str | None:
-    """Text of a file, or None with a reason counted: `empty`, `binary`, `not_utf8`.
-
-    The policy: UTF-8, or UTF-16 if it begins with that byte order mark. Bytes that are not UTF-8 are replaced (U+FFFD,
-    which normalising removes) and the file is counted as `repaired_utf8`, unless they are more than 1 % of it: then it
-    is in some other encoding, and guessing would put wrong letters into the corpus. A NUL in the first 8 KiB is binary.
-    """
-    if not data.strip():
-        dropped["empty"] += 1
-        return None
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        text = data.decode("utf-16", "replace")
-    elif b"\0" in data[:8192]:
-        dropped["binary"] += 1
-        return None
-    else:
-        try:
-            return data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = data.decode("utf-8-sig", "replace")
-    bad = text.count("\ufffd")
-    if bad > MAX_BAD_SHARE * len(text):
-        dropped["not_utf8"] += 1
-        return None
-    if bad:
-        dropped["repaired_utf8"] += 1
-    return text
+def fingerprint(stream: BinaryIO) -> tuple[str, int]:
+    """(sha256 as 64 hex digits, number of bytes) of what is left of a stream."""
+    digest, size = hashlib.sha256(), 0
+    while block := stream.read(BLOCK):
+        digest.update(block)
+        size += len(block)
+    return digest.hexdigest(), size

@@ -1,135 +1,110 @@
-"""Your own text: files below a folder, chosen by patterns. Plain text, JSON lines and Parquet.
+"""Your own text: everything below a folder that we know how to read, each file by the name it has without compression.
 
-    .txt      one document a file, or, with `separator`, one between every two separators
-    .jsonl    one document a line: an object with the field `text_field`
-    .parquet  one document a row: the column `text_field`
+    .txt .text .md .rst      one document a file, or, with `separator`, one between every two separators
+    .jsonl .ndjson .json     one document a line: an object with the field `text_field`
+    .csv .tsv                one document a record: the column `text_field`
+    .parquet .arrow ...      one document a row: the column `text_field`
+    .html  .warc  .xml  .conllu  .fasta ...   as the source of that kind reads them, with its defaults
 
-The folder says where the files are, not what they are, so it is left out of a result's name: moving it changes nothing.
+Any other file is counted as `unknown_kind`. For settings that only one kind has, use its own source.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 from corpus.normalize import unwrap
-from corpus.sources.source import Found, decode
+from corpus.sources.compression import without_compression
+from corpus.sources.conllu import ConllU
+from corpus.sources.csv_files import Csv
+from corpus.sources.fasta import Fasta
+from corpus.sources.folder import FolderSource
+from corpus.sources.html_pages import Html
+from corpus.sources.json_lines import JsonLines
+from corpus.sources.reading import TextReader, open_text
+from corpus.sources.source import Found, Source
+from corpus.sources.tables import Tables
+from corpus.sources.warc import Warc
+from corpus.sources.wikipedia import Wikipedia
 
-SUFFIXES = (".txt", ".jsonl", ".parquet")
+PLAIN = (".txt", ".text", ".md", ".markdown", ".rst")
+_WITH_FIELDS = (JsonLines, Csv, Tables)
+_WITHOUT = (Html, Warc, Wikipedia, ConllU, Fasta)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextFiles:
-    """Files below `folder` that match any of `patterns` (`**` crosses folders). Set `wrapped` for hard-wrapped .txt."""
+class TextFiles(FolderSource):
+    """Files at `folder` that match any of `patterns`. Set `wrapped` for hard-wrapped plain text (books, mails).
 
-    folder: str = field(compare=False)  # where, not what: fields outside equality do not name results
-    patterns: tuple[str, ...] = ("**/*.txt", "**/*.jsonl", "**/*.parquet")
+    A plain document longer than `max_document_bytes` goes on as the next document, from the start of a line.
+    """
+
     text_field: str = "text"
     title_field: str = "title"
     separator: str | None = None
     wrapped: bool = False
     name: str = "text-files"
-    language: str = "und"
 
     def __post_init__(self) -> None:
-        if not self.patterns:
-            raise ValueError(
-                f"patterns of source {self.name!r} is empty, so it names no file; use e.g. ('**/*.txt',)"
-            )
+        super().__post_init__()
         if self.separator is not None and not self.separator:
             raise ValueError(f"separator of source {self.name!r} is empty; use None for one document a file")
 
-    def files(self) -> Iterator[tuple[str, str, Path]]:
-        root = self._root()
-        found: dict[str, Path] = {}
-        for pattern in self.patterns:
-            hits = {p.relative_to(root).as_posix(): p for p in root.glob(pattern) if p.is_file()}
-            if not hits and (self.patterns != type(self).patterns):
-                raise ValueError(
-                    f"pattern {pattern!r} of source {self.name!r} matches no file in {root}; correct it or the folder"
-                )
-            found |= hits
-        if not found:
-            raise ValueError(
-                f"source {self.name!r} finds no {', '.join(SUFFIXES)} file in {root}; correct folder or patterns"
-            )
-        for name in sorted(found):
-            if not name.endswith(SUFFIXES):
-                raise ValueError(
-                    f"{name!r} in {root} cannot be read as text; patterns may match only {', '.join(SUFFIXES)}"
-                )
-            yield "", name, found[name]
-
-    def locate(self, root: str, name: str) -> Path:
-        return self._root() / name
-
-    def _root(self) -> Path:
-        root = Path(self.folder).expanduser()
-        if not root.is_dir():
-            raise FileNotFoundError(
-                f"folder {self.folder!r} of source {self.name!r} does not exist; give an existing one"
-            )
-        return root
-
-    def documents(self, name: str, data: bytes, dropped: Counter[str]) -> Iterator[Found]:
-        if name.endswith(".parquet"):
-            yield from self._rows(name, data, dropped)
-        elif (text := decode(data, dropped)) is None:
-            return
-        elif name.endswith(".jsonl"):
-            yield from self._lines(name, text, dropped)
+    def documents(self, name: str, stream: BinaryIO, dropped: Counter[str]) -> Iterator[Found]:
+        known = without_compression(name.lower())
+        if known.endswith(PLAIN):
+            reader = open_text(stream, self.label(name), dropped, self.max_document_bytes)
+            if reader is not None:
+                yield from self._plain(name, reader)
+        elif (source := self._source(known)) is not None:
+            yield from source.documents(name, stream, dropped)
         else:
-            line = 1
-            for part in text.split(self.separator) if self.separator else [text]:
-                if part.strip():
-                    blank = len(part) - len(part.lstrip())
-                    yield Found(
-                        name, line + part.count("\n", 0, blank), unwrap(part) if self.wrapped else part
-                    )
-                line += part.count("\n") + (self.separator or "").count("\n")
+            dropped["unknown_kind"] += 1
 
-    def _lines(self, name: str, text: str, dropped: Counter[str]) -> Iterator[Found]:
-        for number, line in enumerate(text.split("\n"), 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                dropped["not_json"] += 1
-                continue
-            body = row.get(self.text_field) if isinstance(row, dict) else None
-            if isinstance(body, str):
-                yield Found(str(row.get(self.title_field) or f"{name}:{number}"), number, body)
-            else:
-                dropped["no_text_field"] += 1
+    def _source(self, name: str) -> Source | None:
+        """The source that reads a file of this name, with our settings."""
+        suffix = "." + name.rpartition(".")[2]
+        for kind in (*_WITH_FIELDS, *_WITHOUT):
+            if suffix in suffixes_of(kind):
+                settings: dict[str, Any] = {
+                    "folder": self.folder,
+                    "max_document_bytes": self.max_document_bytes,
+                    "name": self.name,
+                    "language": self.language,
+                }
+                if kind in _WITH_FIELDS:
+                    settings |= {"text_field": self.text_field, "title_field": self.title_field}
+                return kind(**settings)
+        return None
 
-    def _rows(self, name: str, data: bytes, dropped: Counter[str]) -> Iterator[Found]:
-        if not data:
-            dropped["empty"] += 1
+    def _plain(self, name: str, reader: TextReader) -> Iterator[Found]:
+        separator = (self.separator or "").encode()
+        open_part, first = bytearray(), 1  # what no separator has ended yet, and the line it begins on
+        for number, line in reader.lines():
+            if open_part and len(open_part) + len(line) >= self.max_document_bytes:
+                yield from self._part(name, bytes(open_part), first, reader)
+                open_part, first = bytearray(), number
+            look = max(0, len(open_part) - len(separator) + 1)
+            open_part += line.removesuffix(b"\r") + b"\n"
+            while separator and (end := open_part.find(separator, look)) >= 0:
+                yield from self._part(name, bytes(open_part[:end]), first, reader)
+                end += len(separator)
+                first += open_part.count(b"\n", 0, end)
+                del open_part[:end]
+                look = 0
+        yield from self._part(name, bytes(open_part), first, reader)
+
+    def _part(self, name: str, data: bytes, line: int, reader: TextReader) -> Iterator[Found]:
+        if not data.strip():
             return
-        try:
-            table = pq.ParquetFile(pa.BufferReader(data))
-            columns = table.schema_arrow.names
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ValueError(
-                f"{name} of source {self.name!r} is not a readable Parquet file ({error}); replace it"
-            ) from None
-        if self.text_field not in columns:
-            raise ValueError(
-                f"{name} of source {self.name!r} has no column {self.text_field!r}, only {', '.join(columns)}; set text_field"
-            )
-        wanted = [c for c in (self.text_field, self.title_field) if c in columns]
-        number = 0
-        for batch in table.iter_batches(batch_size=4096, columns=wanted):
-            for row in batch.to_pylist():
-                number += 1
-                if isinstance(row[self.text_field], str):
-                    yield Found(
-                        str(row.get(self.title_field) or f"{name}:{number}"), number, row[self.text_field]
-                    )
-                else:
-                    dropped["no_text_field"] += 1
+        text = reader.text(data)
+        if text is not None:
+            line += text.count("\n", 0, len(text) - len(text.lstrip()))
+            yield Found(name, line, unwrap(text) if self.wrapped else text)
+
+
+def suffixes_of(kind: type[FolderSource]) -> frozenset[str]:
+    """The endings of names that a kind of source looks for by default, without compression."""
+    patterns: Any = kind.__dataclass_fields__["patterns"].default
+    return frozenset(without_compression(p).removeprefix("**/*") for p in patterns)

@@ -8,8 +8,8 @@ and `dictionary_encode` costs five times that. A longer string is a path in a tr
 
 so numbers are exact (blocks are compared, never only hashes). Strings above LONGEST_PATH are rare and go by digest.
 
-Strings are padded with NUL to whole blocks, so two that differ only in trailing NULs share a number. Users of the
-table must not care (BERT's normaliser deletes NUL).
+Strings are padded with NUL to whole blocks; the rare one that itself ends with NUL goes by digest too, so that it is
+not taken for its beginning.
 """
 
 from hashlib import blake2b
@@ -135,7 +135,10 @@ class ByteStrings:
             numbers[longer] = self._follow(self._rest, numbers[longer], blocks)
             done += BLOCK
             longer = longer[lengths[longer] > done]
-        for i in np.flatnonzero(lengths > LONGEST_PATH).tolist():
+        by_digest = lengths > LONGEST_PATH
+        if text.find(0, 0, len(text) - BLOCK) >= 0:
+            by_digest |= np.frombuffer(text, np.uint8)[starts + lengths - 1] == 0
+        for i in np.flatnonzero(by_digest).tolist():
             numbers[i] = self._number_long(text[starts[i] : starts[i] + lengths[i]])
         return numbers
 

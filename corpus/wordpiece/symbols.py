@@ -1,6 +1,6 @@
 """The words of a corpus as one column of symbols in which adjacent pairs are counted and merged.
 
-The inner part of WordPiece training (train.py). Each place of the column has a symbol (an entry's number) and links to
+The inner part of WordPiece training (train.py) and of byte-level BPE training. Each place of the column has a symbol (an entry's number) and links to
 its neighbours in the same word. A merge touches only the places of its pair, all at once, and adjusts the counts of
 the pairs around them by the word's count:
 
@@ -21,6 +21,7 @@ from corpus.wordpiece.interning import Int32s, Int64s
 
 CONTINUES: Final = "##"
 _NONE: Final = -1  # no neighbour; no symbol, because it was merged into the one before
+_FORBIDDEN: Final = -(1 << 62)  # stays below every count, whatever is added later
 _LOW: Final = (1 << 32) - 1
 
 
@@ -31,12 +32,27 @@ class Symbols:
     """
 
     def __init__(
-        self, words: Sequence[str], counts: Int64s, alphabet_size: int, entries: Sequence[str]
+        self,
+        words: Sequence[str],
+        counts: Int64s,
+        entries: Sequence[str],
+        *,
+        alphabet_size: int | None = None,
+        initial_alphabet: str = "",
+        continues: str = CONTINUES,
     ) -> None:
-        """Keep the `alphabet_size` most frequent characters; a word simply lacks the others."""
+        """Keep the `alphabet_size` most frequent characters; a word simply lacks the others.
+
+        Of `initial_alphabet` every character is an entry, met or not. With `continues` empty (byte-level BPE), a
+        character has one entry wherever it stands.
+        """
+        self._continues = continues
+        self.merges: list[int] = []
         codes = np.frombuffer("".join(words).encode("utf-32-le"), np.uint32)
         word = np.repeat(np.arange(len(words)), np.fromiter(map(len, words), np.int64, len(words)))
-        characters, kinds = np.unique(codes, return_inverse=True)
+        given = np.frombuffer(initial_alphabet.encode("utf-32-le"), np.uint32)
+        characters, kinds = np.unique(np.concatenate([given, codes]), return_inverse=True)
+        kinds = kinds[len(given) :]
         frequency = np.zeros(len(characters), np.int64)
         np.add.at(frequency, kinds, counts[word])
         alphabet = np.sort(np.lexsort((characters, -frequency))[:alphabet_size])
@@ -50,9 +66,11 @@ class Symbols:
         first = np.zeros(len(characters), np.int32)
         first[alphabet] = len(self.entries) + np.arange(len(alphabet))
         self.entries += [chr(c) for c in characters[alphabet].tolist()]
-        later = np.zeros(len(characters), np.int32)
-        later[continuing] = len(self.entries) + np.arange(len(continuing))
-        self.entries += [CONTINUES + chr(c) for c in characters[continuing].tolist()]
+        later = first
+        if continues:
+            later = np.zeros(len(characters), np.int32)
+            later[continuing] = len(self.entries) + np.arange(len(continuing))
+            self.entries += [continues + chr(c) for c in characters[continuing].tolist()]
         self._numbers = {entry: number for number, entry in enumerate(self.entries)}
 
         places = np.arange(len(kinds), dtype=np.int32)
@@ -78,6 +96,10 @@ class Symbols:
             heapq.heapreplace(self._queue, (-count, pair))
         return None
 
+    def forbid(self, pair: int) -> None:
+        """Never merge this pair."""
+        self._count[pair] = _FORBIDDEN
+
     def count_of(self, pair: int) -> int:
         return self._count[pair]
 
@@ -90,8 +112,9 @@ class Symbols:
 
     def merge(self, pair: int) -> None:
         """Make the pair one symbol wherever it stands, and an entry if its text is not one yet."""
+        self.merges.append(pair)
         left, right = pair >> 32, pair & _LOW
-        text = self.entries[left] + self.entries[right].removeprefix(CONTINUES)
+        text = self.entries[left] + self.entries[right].removeprefix(self._continues)
         number = self._numbers.setdefault(text, len(self.entries))
         if number == len(self.entries):
             self.entries.append(text)

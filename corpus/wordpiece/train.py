@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from corpus.wordpiece.count import count_partition, counts_file, merge_counts, read_counts
+from corpus.vocabulary.counts import count_documents, exact_sum
+from corpus.vocabulary.smoothing import check_exponent, smooth
+from corpus.wordpiece.count import NormalizedWords
 from corpus.wordpiece.files import SPECIAL_TOKENS, vocabulary_files
 from corpus.wordpiece.symbols import Symbols
 
@@ -25,12 +29,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class WordPieceConfig:
-    """`alphabet_size`: of rarer characters than that many, words keep none (the library's limit_alphabet)."""
+    """`alphabet_size`: of rarer characters than that many, words keep none (the library's limit_alphabet).
+
+    `smoothing`: the exponent that raises the counts of small languages (mBERT: 0.7); None takes counts as they are.
+    """
 
     vocab_size: int = 8000
     lowercase: bool = True
     min_frequency: int = 2
     alphabet_size: int = 1000
+    smoothing: float | None = None
 
     def __post_init__(self) -> None:
         if self.vocab_size <= len(SPECIAL_TOKENS):
@@ -45,18 +53,32 @@ class WordPieceConfig:
             raise ValueError(
                 f"alphabet_size={self.alphabet_size} must be at least 1; BERT's English vocabulary used 1000"
             )
+        check_exponent(self.smoothing)
 
 
-def train_wordpiece(config: WordPieceConfig, *, documents: "Artifact", out: "Output") -> "Counts":
-    """Learn a vocabulary from the words of all documents.
+def train_wordpiece(
+    config: WordPieceConfig,
+    *,
+    documents: "Artifact",
+    kept: "Artifact | None" = None,
+    attributes: "Artifact | None" = None,
+    out: "Output",
+) -> "Counts":
+    """Learn a vocabulary from the words of the kept documents (without a list: of all).
 
-    Writes vocab.txt, tokenizer.json, tokenizer_config.json, and the word counts of each partition (words/*.arrow).
+    Languages, which matter only to smoothing, are those of `attributes`, or what sources declare without it. Writes
+    vocab.txt, tokenizer.json, tokenizer_config.json, counts.arrow, and the word counts of each part (words/*.arrow).
     """
-    from corpus.document import partition_files
-
-    parts = {name.removesuffix(".parquet"): name for name in partition_files(documents)}
-    counted = out.map(count_partition, parts, documents=documents, lowercase=config.lowercase)
-    words = merge_counts(read_counts(out.folder.local(counts_file(part))) for part in counted)
+    words, counts = count_documents(
+        out,
+        NormalizedWords(config.lowercase),
+        documents=documents,
+        kept=kept,
+        attributes=attributes,
+        by_language=config.smoothing is not None,
+    )
+    if config.smoothing is not None:
+        words = smooth(words, config.smoothing)
 
     def progress(entries: int) -> None:
         out.report.progress(entries, config.vocab_size, "entries")
@@ -64,12 +86,7 @@ def train_wordpiece(config: WordPieceConfig, *, documents: "Artifact", out: "Out
     vocabulary = learn_vocabulary(words, config, progress)
     for name, content in vocabulary_files(vocabulary, config.lowercase).items():
         out.write(name, content)
-    return {
-        "documents": sum(counts["documents"] for counts in counted.values()),
-        "words": sum(counts["words"] for counts in counted.values()),
-        "distinct_words": words.num_rows,
-        "vocab_size": len(vocabulary),
-    }
+    return {**counts, "distinct_words": words.num_rows, "vocab_size": len(vocabulary)}
 
 
 def learn_vocabulary(
@@ -79,8 +96,9 @@ def learn_vocabulary(
 
     Raises ValueError if there is too little text for `config.vocab_size` entries, or no room for its characters.
     """
-    counts = words["count"].to_numpy().astype(np.int64)
-    symbols = Symbols(words["word"].to_pylist(), counts, config.alphabet_size, SPECIAL_TOKENS)
+    symbols = Symbols(
+        words["word"].to_pylist(), signed_counts(words), SPECIAL_TOKENS, alphabet_size=config.alphabet_size
+    )
     entries = symbols.entries
     if len(entries) > config.vocab_size:
         raise ValueError(
@@ -100,3 +118,17 @@ def learn_vocabulary(
             progress(len(entries))
     progress(len(entries))
     return entries
+
+
+def signed_counts(words: pa.Table) -> NDArray[np.int64]:
+    """The counts, if all that is summed of them in training fits 63 bits: the characters of the text."""
+    lengths = pc.utf8_length(words["word"]).to_numpy().astype(np.uint64)
+    counts = words["count"].to_numpy()
+    longest = int(lengths.max()) if len(lengths) else 0
+    if exact_sum(words["count"]) * longest >= 1 << 63:  # else even the coarse bound is enough
+        characters = sum(map(int.__mul__, counts.tolist(), lengths.tolist()))
+        if characters >= 1 << 63:
+            raise ValueError(
+                f"the words hold {characters} characters, more than 63 bits count; train on a sample of the text"
+            )
+    return counts.astype(np.int64)

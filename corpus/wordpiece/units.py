@@ -12,7 +12,7 @@ depend on its bytes only. A plain ASCII unit is a word. The work is a few passes
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,11 +44,12 @@ _CLASSES: Final = bytes(map(_class_of, range(256)))
 @dataclass(frozen=True, slots=True)
 class Units:
     """`starts` and `lengths` (bytes of `text`) of each unit, in order. `text` is padded; its ASCII letters are small if
-    the normalisation is uncased."""
+    the normalisation is uncased. `begins` are the starts, but after a space that a unit has joined to its word."""
 
     text: bytes
     starts: Int64s
     lengths: Int64s
+    begins: Int64s
 
     def string(self, index: int) -> str:
         start = int(self.starts[index])
@@ -83,7 +84,7 @@ def split_units(
     lengths -= first - 1
     if normalization.lowercase:
         text = _lower(text, literal_starts, literal_lengths)
-    return Units(text + PADDING, first, lengths)
+    return Units(text + PADDING, first, lengths, first)
 
 
 def _isolate(begins: Int64s, lengths: Int64s, in_run: UInt8s, starts: UInt8s, ends: UInt8s) -> None:
@@ -135,8 +136,19 @@ def utf8_of(texts: pa.Array | Sequence[str]) -> tuple[UInt8s, Int64s]:
     return data, offsets
 
 
-def text_blocks(data: UInt8s, offsets: Int64s) -> Iterator[tuple[int, int]]:
-    """Cut text into [begin, end) of about BLOCK_BYTES, at whitespace or between texts, where no unit is cut."""
+LastCut = Callable[[UInt8s], int]
+
+
+def after_last_space(window: UInt8s) -> int:
+    """Where in `window` text may be cut so that no unit is: after its last space or line end; 0 if nowhere."""
+    spaces = np.flatnonzero((window == 0x20) | (window == 0x0A))
+    return int(spaces[-1]) + 1 if len(spaces) else 0
+
+
+def text_blocks(
+    data: UInt8s, offsets: Int64s, last_cut: LastCut = after_last_space
+) -> Iterator[tuple[int, int]]:
+    """Cut text into [begin, end) of about BLOCK_BYTES, at a `last_cut` or between texts, where no unit is cut."""
     begin = 0
     while begin < len(data):
         end = begin
@@ -147,10 +159,9 @@ def text_blocks(data: UInt8s, offsets: Int64s) -> Iterator[tuple[int, int]]:
                 end = len(data)
                 break
             text_begin = int(offsets[np.searchsorted(offsets, stop, "right") - 1])
-            window = data[max(begin, stop - 4096) : stop]
-            spaces = np.flatnonzero((window == 0x20) | (window == 0x0A))
-            after_space = stop - len(window) + int(spaces[-1]) + 1 if len(spaces) else begin
-            end = max(text_begin, after_space)
+            window_begin = max(begin, stop - 4096)
+            cut = last_cut(data[window_begin:stop])
+            end = max(text_begin, window_begin + cut if cut else begin)
             reach *= 2
         yield begin, end
         begin = end

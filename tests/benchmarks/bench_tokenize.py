@@ -100,8 +100,9 @@ def texts_of(path: Path | None) -> Iterator[str]:
         from corpus.sources.python_docs import PythonDocs
 
         source = PythonDocs(distributions=("torch", "pyarrow", "tokenizers"))
-        for _, name, file in source.files():
-            yield from (found.text for found in source.documents(name, file.read_bytes(), Counter()))
+        for file in source.files():
+            with source.open(file.root, file.name) as stream:
+                yield from (found.text for found in source.documents(file.name, stream, Counter()))
     elif path.suffix == ".parquet":
         yield from pq.read_table(path, columns=["text"])["text"].to_pylist()
     else:

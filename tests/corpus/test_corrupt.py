@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from corpus.corrupt import CorruptConfig, corrupt
@@ -142,10 +143,35 @@ def test_a_killed_step_redoes_only_what_is_unfinished_and_ends_in_the_same_bytes
     assert files_of(resumed) == files_of(whole)
 
 
-def test_text_without_a_token_is_refused(store, vocabulary):
+def test_text_without_a_token_gives_no_instance(store, vocabulary):
     empty = run_step(make_shards, 0, store=store, vocabulary=vocabulary)
-    with pytest.raises(ValueError, match="nothing to learn from"):
-        run_step(corrupt, CONFIG, store=store, shards=empty, vocabulary=vocabulary)
+    made = run_step(corrupt, CONFIG, store=store, shards=empty, vocabulary=vocabulary)
+    assert made.counts["instances"] == 0
+
+
+def test_retired_documents_are_in_no_instance_and_the_others_lead_back_to_their_document(store, vocabulary):
+    shards = run_step(make_shards, 12, store=store, vocabulary=vocabulary)
+    opened = {name: TokenShard.open(shards.path(f"{name}.arrow")) for name in SHARDS}
+    gone = {name: set(range(0, len(shard), 3)) for name, shard in opened.items()}
+    ids = sorted(opened[name].document_ids[row].tobytes() for name in SHARDS for row in gone[name])
+
+    def retire(config: int, *, out: Output) -> Counts:
+        with out.writer("retired.parquet") as path:
+            pq.write_table(pa.table({"id": pa.array(ids, pa.binary(16))}), path)
+        return {"retired": len(ids)}
+
+    generation = run_step(retire, 1, store=store)
+    made = run_step(corrupt, CONFIG, store=store, shards=shards, vocabulary=vocabulary, generation=generation)
+    for name in SHARDS:
+        found = InstanceShard.open(made.path(f"{name}-000.arrow"))
+        assert len(found)
+        assert not set(found.document.tolist()) & gone[name]
+        for row in range(0, len(found), 5):  # what is not hidden of A is a part of that document's tokens
+            a, b = found.offsets[row], found.offsets[row] + found.segment_b[row]
+            text = opened[name].tokens_of(int(found.document[row])).tolist()
+            seen = [t for t in found.tokens[a:b].tolist() if t > 4]
+            restored = [t for t in seen if t in text]
+            assert len(restored) >= 0.7 * len(seen)
 
 
 def test_the_vocabulary_must_be_that_of_the_shards(store, shards):

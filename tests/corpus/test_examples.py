@@ -3,23 +3,21 @@
 import pyarrow.parquet as pq
 import pytest
 
-from corpus.document import Document, document_id, iterate_documents, sort_documents, to_table, write_table
+from corpus.document import Document, document_id, sort_documents, to_table, write_table
 from corpus.examples import (
     EXAMPLES,
     SPLITS,
     ExamplesConfig,
-    SplitConfig,
     beginning,
-    held_out_documents,
     masker,
-    package_examples,
-    pretraining_documents,
-    split_of,
 )
+from corpus.examples import package_examples as package_step
+from corpus.split import SplitConfig, split_of
 from infra.artifacts import Artifact, Counts
 from infra.materialize import run_step
 from infra.output import Output
 from infra.storage import Folder
+from tests.corpus.made import every_row
 
 SPLIT = SplitConfig(dev_share=0.2, test_share=0.2)
 CONFIG = ExamplesConfig(split=SPLIT, num_classes=3, min_per_class=5, max_per_class=20, min_bytes=10)
@@ -48,6 +46,11 @@ def documents(store: Folder) -> Artifact:
     return run_step(made_up_documents, "four packages", store=store)
 
 
+def package_examples(store: Folder, config: ExamplesConfig, documents: Artifact) -> Artifact:
+    kept = every_row(store, documents)
+    return run_step(package_step, config, store=store, documents=(documents,), kept=(kept,))
+
+
 def held_out_name() -> str:
     return next(f"{i}.txt" for i in range(1000) if split_of(f"{i}.txt", SPLIT) == "test")
 
@@ -59,7 +62,7 @@ def examples(artifact: Artifact) -> dict[str, list[dict[str, object]]]:
 def test_the_largest_packages_are_the_classes_and_are_balanced_by_a_cap(
     store: Folder, documents: Artifact
 ) -> None:
-    made = run_step(package_examples, CONFIG, store=store, documents=documents)
+    made = package_examples(store, CONFIG, documents)
     assert made.read_json("labels.json") == ["mango", "ray", "willow"]
     splits = examples(made)
     assert made.counts == {
@@ -75,7 +78,7 @@ def test_the_largest_packages_are_the_classes_and_are_balanced_by_a_cap(
 
 
 def test_no_file_and_no_text_is_in_two_splits(store: Folder, documents: Artifact) -> None:
-    splits = examples(run_step(package_examples, CONFIG, store=store, documents=documents))
+    splits = examples(package_examples(store, CONFIG, documents))
     for a, b in (("train", "dev"), ("train", "test"), ("dev", "test")):
         assert splits[a]
         assert not {r["file"] for r in splits[a]} & {r["file"] for r in splits[b]}
@@ -98,13 +101,13 @@ def test_texts_that_begin_alike_stay_on_one_side(store: Folder) -> None:
         return {}
 
     config = ExamplesConfig(split=SPLIT, num_classes=2, min_per_class=5, min_bytes=8)
-    made = run_step(package_examples, config, store=store, documents=run_step(lookalikes, "two", store=store))
+    made = package_examples(store, config, run_step(lookalikes, "two", store=store))
     assert sum(str(r["text"]).startswith("The same") for rows in examples(made).values() for r in rows) == 1
     assert made.counts["begins_like_another"] > 50
 
 
 def test_neither_a_name_nor_its_absence_tells_the_package(store: Folder, documents: Artifact) -> None:
-    for rows in examples(run_step(package_examples, CONFIG, store=store, documents=documents)).values():
+    for rows in examples(package_examples(store, CONFIG, documents)).values():
         for row in rows:
             assert "of package: use package.grow or" in str(row["text"])
             assert "array" in str(row["text"])
@@ -119,48 +122,12 @@ def test_names_are_masked_inside_words_but_short_ones_only_as_parts_of_names() -
     )
 
 
-def test_pretraining_sees_no_held_out_file_and_keeps_every_other_source(
-    store: Folder, documents: Artifact
-) -> None:
-    kept = run_step(pretraining_documents, SPLIT, store=store, documents=documents)
-    assert kept.counts["read"] == kept.counts["kept"] + kept.counts["held_out"] == 286
-    rows = list(iterate_documents(kept))
-    assert {split_of(d.file, SPLIT) for d in rows if d.source == "python-docs"} == {"train"}
-    assert [d.text for d in rows if d.source == "text-files"] == ["own"]
-    held_out = {
-        str(r["file"])
-        for s in ("dev", "test")
-        for r in examples(run_step(package_examples, CONFIG, store=store, documents=documents))[s]
-    }
-    assert not held_out & {d.file for d in rows}
-
-
-def test_what_is_held_out_is_the_rest(store: Folder, documents: Artifact) -> None:
-    kept, aside = (
-        run_step(s, SPLIT, store=store, documents=documents)
-        for s in (pretraining_documents, held_out_documents)
-    )
-    assert aside.counts["pretraining"] == kept.counts["kept"]
-    assert aside.counts["kept"] == kept.counts["held_out"] > 0
-    both = [*iterate_documents(kept), *iterate_documents(aside)]
-    assert sorted(both) == sorted(iterate_documents(documents))
-
-
-def test_the_split_is_a_pure_function_of_the_name_with_the_stated_shares() -> None:
-    splits = [split_of(f"pkg/module{i}.py", SplitConfig(dev_share=0.1, test_share=0.2)) for i in range(4000)]
-    assert splits[:6] == [
-        split_of(f"pkg/module{i}.py", SplitConfig(dev_share=0.1, test_share=0.2)) for i in range(6)
-    ]
-    assert splits.count("test") == pytest.approx(800, abs=100)
-    assert splits.count("dev") == pytest.approx(400, abs=80)
-
-
 def test_too_few_packages_are_one_sentence(store: Folder, documents: Artifact) -> None:
     config = ExamplesConfig(split=SPLIT, num_classes=9, min_per_class=5, min_bytes=10)
     with pytest.raises(
         ValueError, match="only 4 packages have 5 usable docstrings to train on, num_classes asks for 9"
     ):
-        run_step(package_examples, config, store=store, documents=documents)
+        package_examples(store, config, documents)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 
 import corpus.ingest as ingest_module
-from corpus.document import SCHEMA, document_id, iterate_documents, read_documents
-from corpus.filters import FilterConfig
+from corpus.clean import CleanConfig
+from corpus.collect import read_run
+from corpus.document import SCHEMA, Document, document_id
 from corpus.ingest import (
     IngestConfig,
     find_files,
@@ -25,8 +26,6 @@ from infra.artifacts import Artifact
 from infra.materialize import run_step
 from infra.storage import Folder
 
-FILTERS = FilterConfig(min_bytes=8)
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -40,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def config_of(folder: Path, **changes: object) -> IngestConfig:
-    return IngestConfig(sources=(TextFiles(folder=str(folder)),), filters=FILTERS, **changes)  # type: ignore[arg-type]
+    return IngestConfig(sources=(TextFiles(folder=str(folder)),), **changes)  # type: ignore[arg-type]
 
 
 def ingested(store: Folder, config: IngestConfig) -> Artifact:
@@ -48,21 +47,22 @@ def ingested(store: Folder, config: IngestConfig) -> Artifact:
     return run_step(ingest, config, store=store, listing=listed)
 
 
-def test_documents_are_normalised_filtered_counted_and_sorted_by_id(store: Folder, folder: Path) -> None:
+def documents_in(ingested: Artifact) -> list[Document]:
+    tables = [read_run(ingested.path(name)) for name in ingested.names()]
+    return [Document(**row) for table in tables for row in table.to_pylist()]
+
+
+def test_documents_are_normalised_counted_and_sorted_by_id(store: Folder, folder: Path) -> None:
     documents = ingested(store, config_of(folder))
-    counts = {
+    assert documents.counts == {
         "files": 22,
         "read": 21,
-        "kept": 20,
-        "too_short": 1,
-        "too_long": 0,
-        "mostly_symbols": 0,
+        "text_bytes": documents.counts["text_bytes"],
         "binary": 1,
     }
-    assert documents.counts == counts
-    table = read_documents(documents, documents.names()[0])
-    assert table.schema == SCHEMA
-    rows = list(iterate_documents(documents))
+    assert read_run(documents.path(documents.names()[0])).schema == SCHEMA
+    rows = documents_in(documents)
+    assert documents.counts["text_bytes"] == sum(len(r.text.encode()) for r in rows)
     assert [r.id for r in rows] == sorted(r.id for r in rows)
     row = next(r for r in rows if r.file == "3.txt")
     assert row == (
@@ -115,11 +115,11 @@ def test_cutting_differently_reads_the_same_documents(
     from infra.storage import open_folder
 
     config = config_of(folder)
-    whole = sorted(iterate_documents(ingested(store, config)))
+    whole = sorted(documents_in(ingested(store, config)))
     monkeypatch.setattr(ingest_module, "PARTITION_BYTES", 100)
     many = ingested(open_folder(tmp_path / "other"), config)
     assert len(many.names()) > 5
-    assert sorted(iterate_documents(many)) == whole
+    assert sorted(documents_in(many)) == whole
 
 
 @pytest.mark.parametrize("what", ["changes", "vanishes"])
@@ -149,7 +149,7 @@ def test_sources_without_any_document_are_one_sentence_with_the_reasons(
     (tmp_path / "a.txt").write_bytes(b"\0binary")
     (tmp_path / "b.txt").write_bytes(b"")
     with pytest.raises(
-        ValueError, match=r"the 2 files of text-files give no document \(binary 1, empty 1\); use UTF-8"
+        ValueError, match=r"the 2 files of text-files give no document \(binary 1, empty 1\); use text files"
     ):
         ingested(store, config_of(tmp_path))
 
@@ -166,10 +166,48 @@ def test_configs_that_cannot_work_are_refused(folder: Path) -> None:
 def test_python_documentation_is_ingested_like_any_source(store: Folder) -> None:
     config = IngestConfig(sources=(PythonDocs(distributions=("packaging",), standard_library=False),))
     documents = ingested(store, config)
-    assert documents.counts["kept"] > 50
-    titles = {d.title for d in iterate_documents(documents)}
-    assert "packaging.version.Version" in titles
-    assert all(d.source == "python-docs" and d.language == "en" for d in iterate_documents(documents))
+    rows = documents_in(documents)
+    assert documents.counts["read"] == len(rows) > 50
+    assert "packaging.version.Version" in {d.title for d in rows}
+    assert all(d.source == "python-docs" and d.language == "en" for d in rows)
+
+
+def test_memory_is_bounded_by_runs_and_they_change_no_document(
+    store: Folder, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from infra.storage import open_folder
+
+    whole = sorted(documents_in(ingested(store, config_of(folder))))
+    monkeypatch.setattr(ingest_module, "RUN_BYTES", 200)
+    small = ingested(open_folder(tmp_path / "other"), config_of(folder))
+    assert len(small.names()) > 3
+    assert all(len(read_run(small.path(n))) <= 6 for n in small.names())
+    assert sorted(documents_in(small)) == whole
+
+
+def test_a_file_that_is_cut_off_gives_what_is_whole_and_is_named(
+    store: Folder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import gzip
+
+    lines = "".join(f'{{"text": "Line number {i} of a file."}}\n' for i in range(5000)).encode()
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(lines)[:-2000])
+    documents = ingested(store, config_of(tmp_path))
+    assert documents.counts["truncated"] == 1
+    assert 1000 < documents.counts["read"] < 5000
+    assert "cut.jsonl.gz" in caplog.text
+
+
+def test_personal_data_is_masked_before_a_document_has_its_name(store: Folder, tmp_path: Path) -> None:
+    from corpus.pii import ALL
+
+    (tmp_path / "a.txt").write_text("Write to anna.berg@posteo.de for the notes of the meeting.")
+    config = config_of(tmp_path, clean=CleanConfig(mask_pii=ALL))
+    documents = ingested(store, config)
+    (row,) = documents_in(documents)
+    assert "posteo" not in row.text
+    assert row.id == document_id(row.text)
+    assert sum(v for k, v in documents.counts.items() if k.startswith("masked_")) == 1
 
 
 def test_a_table_without_documents_has_the_schema() -> None:

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from corpus.order import Order
+from corpus.order import Order, index_each
 from tests.corpus.chance import plausible_counts
+
+GOLDEN = [47, 102, 385, 609, 837, 995]
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,47 @@ def test_huge_counts_stay_inside():
         assert index.min() >= 0
         assert index.max() < count
         assert len(np.unique(index)) == 1000
+
+
+def test_neighbours_are_scattered_evenly_over_a_large_epoch():
+    """Chi-square of (tenth of the epoch a sample stands in, tenth of the instances it reads), and of pairs in a row."""
+    count = 400_000
+    for seed in (0, 1):
+        cell = Order(seed=seed, count=count).index(range(count)) * 10 // count
+        place = np.arange(count) * 10 // count
+        table = np.bincount(place * 10 + cell, minlength=100)
+        assert abs(((table - count / 100) ** 2 / (count / 100)).sum() - 81) < 4 * np.sqrt(2 * 81)
+        assert plausible_counts(np.bincount(cell[:-1] * 10 + cell[1:], minlength=100), np.ones(100))
+
+
+def test_many_orders_at_once_give_what_each_gives():
+    rng = np.random.default_rng(0)
+    counts = [1, 2, 3, 7, 10, 100, 101, 4097, 2**31 - 1, 2**40 + 3]
+    orders = [Order(seed=s, count=c, purpose=p) for c in counts for s in (0, 1) for p in ("a", "b")]
+    which = rng.integers(0, len(orders), 3000)
+    samples = rng.integers(0, 2**50, 3000) >> rng.integers(0, 50, 3000)
+    each = [int(orders[w].index(np.array([n]))[0]) for w, n in zip(which, samples, strict=True)]
+    assert index_each(orders, which, samples).tolist() == each
+    assert index_each(orders, which[:0], samples[:0]).tolist() == []
+
+
+def test_a_range_and_blocks_and_many_epochs_at_once_are_the_same_order():
+    order = Order(seed=4, count=321)
+    whole = order.index(range(100_000))
+    assert np.array_equal(whole[5:90_000:7], order.index(range(5, 90_000, 7)))
+    far = np.arange(0, 100_000, 997)
+    assert np.array_equal(order.index(far), whole[far])
+
+
+def test_purposes_are_unrelated():
+    first, other = (Order(seed=1, count=1000, purpose=p).index(range(1000)) for p in ("order", "block"))
+    assert (first == other).mean() < 0.01
+
+
+def test_an_order_is_for_ever():
+    """A run that goes on with a later cloze reads what it would have read: these numbers may never change."""
+    order = Order(seed=7, count=1000)
+    assert order.index(np.array([0, 1, 2, 999, 1000, 10**12])).tolist() == GOLDEN
 
 
 def test_an_empty_artifact_and_a_negative_sample_are_refused():

@@ -1,5 +1,6 @@
 """Documentation becomes prose: docstrings through ast, pages through their markup, nothing through an import."""
 
+import io
 from collections import Counter
 from textwrap import dedent
 
@@ -46,7 +47,8 @@ Return the sum of all the elements.
 
 def documents(name: str, data: bytes) -> tuple[list[tuple[str, int, str]], Counter[str]]:
     dropped: Counter[str] = Counter()
-    return [tuple(d) for d in PythonDocs().documents(name, data, dropped)], dropped
+    found = PythonDocs().documents(name, io.BytesIO(data), dropped)
+    return [(d.title, d.position, d.text) for d in found], dropped
 
 
 def test_every_documented_object_becomes_a_document_with_its_dotted_name_and_line() -> None:
@@ -149,8 +151,13 @@ def test_files_are_found_again_and_boilerplate_and_tests_are_left_out() -> None:
     source = PythonDocs(distributions=("numpy",))
     files = list(source.files())
     assert len(files) == len({(root, name) for root, name, _ in files})
-    for root, name, path in files[::100]:
-        assert source.locate(root, name).samefile(path)
+    for root, name, size in files[::100]:
+        with source.open(root, name) as stream:
+            assert len(stream.read()) == size
+    with pytest.raises(FileNotFoundError):
+        source.open("numpy", "numpy/no_such_file.py")
+    with pytest.raises(FileNotFoundError, match="no-such-thing is not installed here"):
+        source.open("no-such-thing", "x.py")
     names = {name for _, name, _ in files}
     assert {"json/decoder.py", "numpy/linalg/_linalg.py"} <= names
     assert not [

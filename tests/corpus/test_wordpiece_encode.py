@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-import corpus.wordpiece.encode as encode_module
+import corpus.vocabulary.columns as columns_module
 import corpus.wordpiece.units as units_module
 from corpus.wordpiece.encode import Encoder
 from corpus.wordpiece.files import SPECIAL_TOKENS, library_tokenizer, vocabulary_files
@@ -51,7 +51,8 @@ def reference(lowercase: bool, special: bool = False) -> Tokenizer:
 
 
 def assert_equal_to_library(encoder: Encoder, tokenizer: Tokenizer, texts: list[str]) -> None:
-    ours = encoder.encode(texts)
+    ours = encoder.encode(texts, token_starts=True)
+    first_bytes = np.cumsum([0, *(len(text.encode()) for text in texts)])
     assert len(ours.offsets) == len(texts) + 1
     assert ours.offsets[-1] == len(ours.tokens_T) == len(ours.word_start_T)
     for i, theirs in enumerate(tokenizer.encode_batch(texts, add_special_tokens=False)):
@@ -60,6 +61,8 @@ def assert_equal_to_library(encoder: Encoder, tokenizer: Tokenizer, texts: list[
         words = theirs.word_ids
         starts = [j == 0 or words[j] != words[j - 1] or words[j] is None for j in range(len(words))]
         assert ours.word_start_T[row].tolist() == starts, texts[i]
+        begins = [first_bytes[i] + len(texts[i][:begin].encode()) for begin, _ in theirs.offsets]
+        assert ours.token_starts_T[row].tolist() == begins, texts[i]
 
 
 ENCODERS = {
@@ -144,7 +147,7 @@ def test_a_batch_is_cut_anywhere_without_a_trace(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_full_table_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encode_module, "TABLE_LIMIT", 20)
+    monkeypatch.setattr(columns_module, "TABLE_LIMIT", 20)
     monkeypatch.setattr(units_module, "BLOCK_BYTES", 64)
     encoder, tokenizer = Encoder(VOCABULARY, literal_special_tokens=True), reference(True, special=True)
     assert_equal_to_library(
@@ -184,6 +187,16 @@ def test_marks_find_the_token_that_begins_there() -> None:
         "##able",
     ]
     assert encoded.mark_offsets.tolist() == [0, 3, 4, 7, 10, 11, 14]
+
+
+def test_token_starts_are_computed_when_asked_for() -> None:
+    encoder = Encoder(VOCABULARY)
+    before = encoder.encode(["the naïve  unaffable"])
+    with pytest.raises(ValueError, match="token_starts=True"):
+        _ = before.token_starts_T
+    after = encoder.encode(["the naïve  unaffable"], token_starts=True)
+    assert after.token_starts_T.tolist() == [0, 4, 12, 14, 17]
+    assert after.tokens_T.tolist() == before.tokens_T.tolist()
 
 
 def test_all_arrow_string_columns_are_read() -> None:

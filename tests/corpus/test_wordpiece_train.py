@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tokenizers import BertWordPieceTokenizer, Tokenizer
 
 from corpus.document import Document, document_id, to_table, write_table
-from corpus.wordpiece.count import SCHEMA, count_words, merge_counts, read_counts, write_counts
+from corpus.vocabulary.counts import SCHEMA, merge_counts, read_counts, write_counts
+from corpus.wordpiece.count import count_words
 from corpus.wordpiece.encode import Encoder
 from corpus.wordpiece.files import SPECIAL_TOKENS, vocabulary_files
 from corpus.wordpiece.normalization import Normalization
@@ -167,7 +168,10 @@ def test_the_library_learns_a_vocabulary_that_this_training_allows() -> None:
     theirs = library_vocabulary(texts, 500)
     words = count_words(pa.array(texts, pa.large_string()), True)
     symbols = Symbols(
-        words["word"].to_pylist(), words["count"].to_numpy().astype(np.int64), 1000, SPECIAL_TOKENS
+        words["word"].to_pylist(),
+        words["count"].to_numpy().astype(np.int64),
+        SPECIAL_TOKENS,
+        alphabet_size=1000,
     )
     in_order = sorted(theirs, key=theirs.__getitem__)
     given = len(symbols.entries)

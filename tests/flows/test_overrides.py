@@ -112,3 +112,33 @@ def test_a_form_refuses_unknown_fields_at_every_depth() -> None:
     with pytest.raises(ValidationError, match="step"):
         TypeAdapter(Whole).validate_python({"train": {"step": 5}})
     assert TypeAdapter(Whole).validate_python({"train": {"steps": 5}}) == Whole(train=Train(steps=5))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    folder: str
+    field: str = "text"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pages:
+    folder: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    sources: tuple[Lines | Pages, ...] = ()
+
+
+def test_a_list_of_choices_says_which_each_is_where_fields_do_not() -> None:
+    given = [{"type": "Pages", "folder": "web"}, {"folder": "notes", "field": "body"}]
+    made = change(Reader(), {"sources": given})
+    assert made.sources == (Pages(folder="web"), Lines(folder="notes", field="body"))
+    for bad, message in (
+        ([{"folder": "x"}], r"sources\[0\] = .*say which it is, type: one of Lines, Pages"),
+        ([{"type": "Page", "folder": "x"}], r"sources\[0\]\.type = 'Page': must be one of Lines, Pages"),
+        ([{"type": "Pages"}], r"sources\[0\]: Pages needs folder"),
+        ([{"type": "Pages", "folder": 3}], r"sources\[0\]\.folder = 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            change(Reader(), {"sources": bad})

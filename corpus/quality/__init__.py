@@ -1,0 +1,1 @@
+"""Published quality rules: the figures they compare, and one file of limits for each set."""

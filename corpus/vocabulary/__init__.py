@@ -1,0 +1,1 @@
+"""Vocabularies beside WordPiece, and what all of them share: columns in, token ids out."""

@@ -1,0 +1,185 @@
+"""A refresh reads what is new and adds a generation; nothing older is touched, and order of arrival means nothing."""
+
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pyarrow as pa
+import pytest
+
+from corpus.document import partition_files
+from corpus.generations import newest as newest_generation
+from corpus.generations import retired_ids
+from corpus.ingest import IngestConfig
+from corpus.rows import part_of, read_kept
+from corpus.select import SelectConfig
+from corpus.sources.text_files import TextFiles
+from corpus.wordpiece.train import WordPieceConfig
+from flows import run as runs
+from flows.recipe import CorpusRecipe
+from flows.refresh_corpus import Corpus, corpus_name, refresh_corpus
+from flows.settings import Settings
+from infra.artifacts import Artifact
+from infra.output import serial_map
+from infra.storage import open_folder
+
+WORDS = "river stone light morning garden letter window silver answer winter music paper story mountain harbor".split()
+
+
+def line(number: int) -> str:
+    """A text of some forty words that resembles no other."""
+    random = Random(number)
+    return (
+        f"Note {number}: "
+        + " ".join(f"{random.choice(WORDS)}{random.randrange(50)}" for _ in range(40))
+        + "."
+    )
+
+
+def write(folder: Path, name: str, *numbers: int) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("".join(line(n) + "\n\n" for n in numbers))
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    write(tmp_path / "text", "a.txt", *range(40))
+    write(tmp_path / "text", "b.txt", *range(40, 80))
+    return tmp_path / "text"
+
+
+@pytest.fixture(autouse=True)
+def without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Prefect shows is tested elsewhere; fifty refreshes under it would take minutes."""
+    monkeypatch.setattr("flows.step._as_task", lambda name, title, work: work())
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", store=str(tmp_path / "store"))
+
+
+def recipe_of(text: Path) -> CorpusRecipe:
+    source = TextFiles(folder=str(text), separator="\n\n")
+    return CorpusRecipe(
+        ingest=IngestConfig(sources=(source,)),
+        select=SelectConfig(min_bytes=20),
+        vocabulary=WordPieceConfig(vocab_size=200, min_frequency=1),
+    )
+
+
+def refresh(recipe: CorpusRecipe, settings: Settings) -> tuple[Corpus, list[str]]:
+    """The corpus, and the steps that ran."""
+    run = replace(runs.new_run(settings, "test"), mapper=serial_map)
+    with runs.using(run):
+        corpus = refresh_corpus(recipe)
+    return corpus, [o.artifact.step for o in run.outcomes if o.action == "ran"]
+
+
+def kept_texts(corpus: Corpus) -> list[str]:
+    tables = [
+        read_kept(documents, kept, part_of(name), ["text"])
+        for documents, kept in zip(corpus.documents, corpus.kept, strict=True)
+        for name in partition_files(documents)
+    ]
+    return sorted(pa.concat_tables(tables)["text"].to_pylist())
+
+
+def contents(artifacts: tuple[Artifact, ...]) -> list[str]:
+    return [a.manifest.content for a in artifacts]
+
+
+def test_a_second_refresh_without_new_text_does_nothing(text: Path, settings: Settings) -> None:
+    recipe = recipe_of(text)
+    first, ran = refresh(recipe, settings)
+    assert {"ingest", "collect", "deduplicate", "train_wordpiece", "shard"} <= set(ran)
+    assert kept_texts(first) == sorted(line(n) for n in range(80))
+    again, ran = refresh(recipe, settings)
+    assert ran == []
+    assert again.shards[0].digest == first.shards[0].digest
+
+
+def test_new_text_is_a_generation_and_older_shards_stay(text: Path, settings: Settings) -> None:
+    recipe = recipe_of(text)
+    first, _ = refresh(recipe, settings)
+    before = contents(first.shards)
+    write(text, "c.txt", *range(70, 100))
+    second, ran = refresh(recipe, settings)
+    assert "train_wordpiece" not in ran
+    assert second.documents[1].inputs["documents"].counts["files"] == 1  # only c.txt was read
+    assert second.documents[1].counts["in_history"] == 10
+    assert contents(second.shards[:1]) == before
+    assert kept_texts(second) == sorted(line(n) for n in range(100))
+    assert second.generation.counts == {
+        "generation": 2, "documents": 100, "new": 20, "files": 3, "vanished": 0, "retired": 0,
+    }  # fmt: skip
+
+
+def test_renamed_copied_and_split_files_bring_nothing_new(text: Path, settings: Settings) -> None:
+    recipe = recipe_of(text)
+    first, _ = refresh(recipe, settings)
+    (text / "a.txt").rename(text / "z.txt")
+    (text / "copy.txt").write_bytes((text / "b.txt").read_bytes())
+    renamed, ran = refresh(recipe, settings)
+    assert "ingest" not in ran
+    assert contents(renamed.shards) == contents(first.shards)
+    write(text, "b1.txt", *range(40, 60))
+    write(text, "b2.txt", *range(60, 80))
+    (text / "b.txt").unlink()
+    (text / "copy.txt").unlink()
+    split, ran = refresh(recipe, settings)
+    assert "shard" not in ran
+    assert contents(split.shards) == contents(first.shards)
+    assert split.generation.counts["documents"] == 80
+
+
+@pytest.mark.parametrize("retire", [False, True])
+def test_a_vanished_file_is_reported_and_retired_by_policy(
+    text: Path, settings: Settings, retire: bool
+) -> None:
+    recipe = replace(recipe_of(text), retire_vanished=retire)
+    write(text, "b.txt", *range(30, 80))  # 30..39 are in both files
+    first, _ = refresh(recipe, settings)
+    (text / "a.txt").unlink()
+    second, ran = refresh(recipe, settings)
+    assert "shard" not in ran
+    assert second.generation.counts["vanished"] == 1
+    assert b"a.txt" in second.generation.read("vanished.jsonl")
+    assert contents(second.shards) == contents(first.shards)
+    assert second.generation.counts["retired"] == len(retired_ids(second.generation)) == (30 if retire else 0)
+    write(text, "a2.txt", *range(10))  # some of its text comes back
+    third, _ = refresh(recipe, settings)
+    assert third.generation.counts["retired"] == (20 if retire else 0)
+
+
+def test_ten_refreshes_in_any_order_keep_what_one_big_one_keeps(tmp_path: Path, prefect_home: Path) -> None:
+    random = Random(5)
+    batches = [sorted(random.sample(range(150), 25)) for _ in range(10)]
+    results = []
+    for name, order in (("forward", range(10)), ("shuffled", random.sample(range(10), 10))):
+        folder, settings = tmp_path / name, Settings(home=tmp_path, store=str(tmp_path / f"{name}-store"))
+        for n in order:
+            write(folder, f"{n}.txt", *batches[n])
+            corpus, _ = refresh(recipe_of(folder), settings)
+        results.append(kept_texts(corpus))
+        assert len(corpus.shards) <= 10
+    whole = tmp_path / "whole"
+    for n in range(10):
+        write(whole, f"{n}.txt", *batches[n])
+    one, _ = refresh(recipe_of(whole), Settings(home=tmp_path, store=str(tmp_path / "whole-store")))
+    assert results == [kept_texts(one)] * 2
+
+
+def test_a_refresh_killed_before_the_name_moved_is_continued(
+    text: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(text)
+    with monkeypatch.context() as broken:
+        broken.setattr("corpus.generations.advance", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            refresh(recipe, settings)
+    store = open_folder(settings.store)
+    assert newest_generation(store, corpus_name(recipe)) == (None, "")
+    corpus, ran = refresh(recipe, settings)
+    assert "ingest" not in ran
+    assert corpus.generation.counts["generation"] == 1
