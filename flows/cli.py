@@ -12,6 +12,8 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from flows.corpus_commands import add_corpus_commands
+
 INTRO = """From raw text to a served language model, as restartable steps.
 
   cloze run quickstart             the whole pipeline on the documentation this machine already has
@@ -165,6 +167,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="run the pretraining whenever a refresh brought new text",
     )
+    add_corpus_commands(commands)
     add("doctor", "doctor:doctor", "what this machine has, what is missing, what to do about it")
     return top
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from corpus import corrupt as corruption
+from corpus.wordpiece.train import WordPieceConfig
 from flows.recipe import Recipe
 from flows.refresh_corpus import Corpus, refresh_corpus
 from flows.step import chain, step
@@ -38,7 +39,12 @@ def pretrain(recipe: Recipe) -> Pretrained:
 
 
 def train_language_model(recipe: Recipe, corpus: Corpus) -> Pretrained:
-    """The stations behind the corpus."""
+    """The stations behind the corpus. Raises ValueError for a vocabulary that BERT does not read."""
+    if not isinstance(recipe.corpus.vocabulary, WordPieceConfig):
+        raise ValueError(
+            f"corpus.vocabulary is a {type(recipe.corpus.vocabulary).__name__}, but BERT is pretrained and exported with "
+            "WordPiece; set corpus.vocabulary.type=WordPieceConfig, or stop at the shards with `cloze refresh`"
+        )
     retiring = corpus.generation if retires(corpus.generation) else None
     instances = tuple(
         corrupt(recipe.corrupt, shards=shards, vocabulary=corpus.vocabulary, generation=retiring)

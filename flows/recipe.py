@@ -11,10 +11,16 @@ from corpus.ingest import IngestConfig
 from corpus.select import SelectConfig
 from corpus.shards import ShardConfig
 from corpus.split import SplitConfig
+from corpus.vocabulary.byte_train import ByteBPEConfig
+from corpus.vocabulary.characters import CharactersConfig
 from corpus.vocabulary.drift import DriftConfig
+from corpus.vocabulary.sequences import KmersConfig, LettersConfig
+from corpus.vocabulary.unigram_train import UnigramConfig
 from corpus.wordpiece.train import WordPieceConfig
 from training.finetune import FinetuneConfig
 from training.pretrain import PretrainConfig
+
+Vocabulary = WordPieceConfig | ByteBPEConfig | UnigramConfig | CharactersConfig | KmersConfig | LettersConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +38,7 @@ class CorpusRecipe:
     deduplicate: DeduplicateConfig = field(default_factory=DeduplicateConfig)
     retire_vanished: bool = False
     hold_out: SplitConfig = field(default_factory=SplitConfig)
-    vocabulary: WordPieceConfig = field(default_factory=WordPieceConfig)
+    vocabulary: Vocabulary = field(default_factory=WordPieceConfig)
     shards: ShardConfig = field(default_factory=ShardConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
 
@@ -61,10 +67,11 @@ class Recipe:
     floor: float | None = None
 
     def __post_init__(self) -> None:
-        size, wanted = self.pretrain.model.vocab_size, self.corpus.vocabulary.vocab_size
-        if size != wanted:
+        size, vocabulary = self.pretrain.model.vocab_size, self.corpus.vocabulary
+        if isinstance(vocabulary, WordPieceConfig) and size != vocabulary.vocab_size:
             raise ValueError(
-                f"pretrain.model.vocab_size is {size} but corpus.vocabulary.vocab_size is {wanted}; make them equal"
+                f"pretrain.model.vocab_size is {size} but corpus.vocabulary.vocab_size is {vocabulary.vocab_size}; "
+                "make them equal"
             )
         longest, held = self.corrupt.objective.max_seq_len, self.pretrain.model.max_seq_len
         if longest > held:

@@ -14,10 +14,12 @@ from corpus import ingest as ingestion
 from corpus import select as selection
 from corpus import shards as sharding
 from corpus import split as splitting
+from corpus.vocabulary import byte_train, characters, sequences, unigram_train
 from corpus.vocabulary import drift as drifting
 from corpus.wordpiece import train as wordpiece
 from flows import page
 from flows import run as runs
+from flows.corpus_report import corpus_report
 from flows.recipe import CorpusRecipe
 from flows.step import chain, step
 from infra.artifacts import Artifact
@@ -33,7 +35,13 @@ deduplicate = step(deduplication.deduplicate, version=2)
 add_generation = step(generations.add_generation)
 pretraining_rows = step(splitting.pretraining_rows)
 held_out_rows = step(splitting.held_out_rows)
-train_wordpiece = step(wordpiece.train_wordpiece, version=2)
+make_sequence_vocabulary = step(sequences.make_sequence_vocabulary)
+vocabulary_steps = {
+    wordpiece.WordPieceConfig: step(wordpiece.train_wordpiece, version=2),
+    byte_train.ByteBPEConfig: step(byte_train.train_byte_bpe),
+    unigram_train.UnigramConfig: step(unigram_train.train_unigram),
+    characters.CharactersConfig: step(characters.train_characters),
+}
 measure_drift = step(drifting.measure_drift)
 shard = step(sharding.shard, version=2)
 
@@ -75,8 +83,9 @@ def refresh_corpus(recipe: CorpusRecipe) -> Corpus:
         if not run.dry:
             generations.advance(run.store, name, newest, tag)
             page.refreshed(name, newest)
-    corpus = _with_shards(recipe, newest, texts)
+    corpus, drift = _with_shards(recipe, newest, texts)
     page.corpus_statistics(corpus)
+    corpus_report(corpus, drift)
     return corpus
 
 
@@ -140,14 +149,20 @@ def _clean(recipe: CorpusRecipe, documents: Artifact, previous: Artifact | None)
     return Text(documents=documents, attributes=attributes, kept=kept)
 
 
-def _with_shards(recipe: CorpusRecipe, newest: Artifact, texts: list[Text]) -> Corpus:
+def _vocabulary(recipe: CorpusRecipe, text: Text, kept: Artifact) -> Artifact:
+    """The type of its config says which; letters and k-mers need no text."""
+    config = recipe.vocabulary
+    if isinstance(config, sequences.KmersConfig | sequences.LettersConfig):
+        return make_sequence_vocabulary(config)
+    train = vocabulary_steps[type(config)]
+    return train(config, documents=text.documents, kept=kept, attributes=text.attributes)
+
+
+def _with_shards(recipe: CorpusRecipe, newest: Artifact, texts: list[Text]) -> tuple[Corpus, Artifact | None]:
     """The vocabulary is learned from the first generation and never changes by itself; every generation is encoded."""
     training = [pretraining_rows(recipe.hold_out, documents=t.documents, kept=t.kept) for t in texts]
     aside = [held_out_rows(recipe.hold_out, documents=t.documents, kept=t.kept) for t in texts]
-    first = texts[0]
-    vocabulary = train_wordpiece(
-        recipe.vocabulary, documents=first.documents, kept=training[0], attributes=first.attributes
-    )
+    vocabulary = _vocabulary(recipe, texts[0], training[0])
 
     def encoded(rows: list[Artifact]) -> tuple[Artifact, ...]:
         return tuple(
@@ -162,6 +177,7 @@ def _with_shards(recipe: CorpusRecipe, newest: Artifact, texts: list[Text]) -> C
         )
 
     shards, held_out = encoded(training), encoded(aside)
+    drift = None
     if len(texts) > 1:
         drift = measure_drift(
             recipe.drift,
@@ -171,7 +187,7 @@ def _with_shards(recipe: CorpusRecipe, newest: Artifact, texts: list[Text]) -> C
             vocabulary=vocabulary,
         )
         page.drift(drift)
-    return Corpus(
+    corpus = Corpus(
         generation=newest,
         documents=tuple(t.documents for t in texts),
         attributes=tuple(t.attributes for t in texts),
@@ -180,3 +196,4 @@ def _with_shards(recipe: CorpusRecipe, newest: Artifact, texts: list[Text]) -> C
         shards=shards,
         held_out=held_out,
     )
+    return corpus, drift

@@ -19,30 +19,28 @@ A floor is what the project promises against a peer: 5 against datasets.map and 
 that are not installed are named with their status. Models (languages) are loaded before the clock starts.
 """
 
+import gc
 import os
-import sys
-from pathlib import Path
-
-for name, value in {
-    "OMP_NUM_THREADS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-}.items():
-    os.environ.setdefault(name, value)
-sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
-
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 import pyarrow as pa
-from corpus_kit import Timed, Text, cpu_now, emit, parser_of, size_of, timed, version_of, write_jsonl
+from corpus_kit import Text, Timed, cpu_now, emit, parser_of, size_of, timed, version_of, write_jsonl
 from corpus_peers import PEERS, run_peer
 from tokenizers import Tokenizer
 
@@ -58,10 +56,10 @@ from corpus.quality.c4 import C4
 from corpus.quality.fineweb import FineWeb
 from corpus.quality.gopher import Gopher
 from corpus.select import SelectConfig, select
-from corpus.shard_file import TokenShard
 from corpus.shards import SLICE_BYTES, ShardConfig, cut, encode_columns, shard, write_shard
 from corpus.sources.json_lines import JsonLines
 from corpus.split import SplitConfig, pretraining_rows
+from corpus.vocabulary import open as vocabularies
 from corpus.wordpiece.encode import Encoder
 from corpus.wordpiece.train import WordPieceConfig, train_wordpiece
 from infra.artifacts import Artifact
@@ -92,12 +90,15 @@ PATHS = {
 class Stages:
     """Runs steps in this process and keeps what each of them took."""
 
-    def __init__(self, store: Folder, repeat: int) -> None:
-        self.store, self.repeat = store, repeat
+    def __init__(self, store: Folder) -> None:
+        self.store = store
         self.taken: dict[str, Timed[Artifact]] = {}
         self.in_partitions: dict[str, float] = {}
+        self.counts: dict[str, dict[str, int]] = {}
 
-    def run(self, stage: str, function: Callable[..., Any], config: Any, **inputs: Artifact | None) -> Artifact:
+    def run(
+        self, stage: str, function: Callable[..., Any], config: Any, **inputs: Artifact | None
+    ) -> Artifact:
         spread = 0.0
 
         def in_turn(tasks: Iterable[Task]) -> Iterator[Done]:
@@ -109,65 +110,65 @@ class Stages:
                 yield done
 
         def work() -> Artifact:
-            # the version makes each repeat's vocabulary another one, so that its encoder has met no words yet
-            return run_step(
-                function, config, store=self.store, version=100 + self.repeat, mapper=in_turn, **inputs
-            )
+            return run_step(function, config, store=self.store, mapper=in_turn, **inputs)
 
         self.taken[stage] = timed(work)
         self.in_partitions[stage] = spread
-        return self.taken[stage].result
+        made = self.taken[stage].result
+        self.counts[stage] = dict(list(made.counts.items())[:12])
+        return made
 
     def cpu(self, stages: Iterable[str]) -> float:
         return sum(self.taken[s].cpu for s in stages)
 
 
-def run_stages(files: Path, store: Folder, repeat: int, vocabulary: WordPieceConfig) -> Stages:
-    """Every step once: as a refresh chains them, and those that have a cheaper way to be run in that way as well."""
-    stages = Stages(store, repeat)
+def run_stages(files: Path, store: Folder, vocabulary: WordPieceConfig) -> Stages:
+    """Every step once as a refresh chains them, and those that have less to do in another setting in that one too."""
+    stages = Stages(store)
+    run = stages.run
     source, english = JsonLines(folder=str(files)), JsonLines(folder=str(files), language="en")
     plain, cleaned = IngestConfig(sources=(english,)), IngestConfig(sources=(source,), clean=CLEAN)
-    began = cpu_now()
-    found = listing(cleaned)
-    hashing = cpu_now() - began
-    listed = stages.run("list_sources", list_sources, found)
+    hashing = timed(lambda: listing(cleaned))
+    listed = run("list_sources", list_sources, hashing.result)
     taken = stages.taken["list_sources"]
-    stages.taken["list_sources"] = Timed(taken.cpu + hashing, taken.wall, taken.others, taken.result)
-    declared = stages.run(
-        "collect, language declared",
-        collect,
-        CollectConfig(),
-        documents=stages.run("ingest", ingest, plain, listing=_listed(store, repeat, plain)),
-    )
-    raw = stages.run("ingest, repair and masking", ingest, cleaned, listing=listed)
-    documents = stages.run("collect", collect, CollectConfig(), documents=raw)
-    stages.run("annotate, quality", annotate, AnnotateConfig(), documents=declared)
-    stages.run("annotate, language", annotate, AnnotateConfig(quality=False), documents=documents)
-    known = stages.run("annotate, quality and language", annotate, AnnotateConfig(), documents=documents)
-    chosen = stages.run(
-        "select, Gopher C4 FineWeb", select, SELECT, documents=documents, attributes=known
-    )
-    stages.run("select", select, SelectConfig(), documents=documents, attributes=known)
-    kept = stages.run(
+    stages.taken["list_sources"] = replace(taken, cpu=taken.cpu + hashing.cpu, wall=taken.wall + hashing.wall)
+    also_listed = run_step(list_sources, listing(plain), store=store)
+    once = CollectConfig()
+
+    declared = run("ingest", ingest, plain, listing=also_listed)
+    declared = run("collect, language declared", collect, once, documents=declared)
+    words = run("train_wordpiece", train_wordpiece, vocabulary, documents=declared)
+    forget_words()
+    run("shard", shard, ShardConfig(), documents=declared, vocabulary=words)
+    again = ShardConfig(max_tokens=(1 << 24) - 1)  # another result of the same work
+    run("shard, words met before", shard, again, documents=declared, vocabulary=words)
+    run("annotate, quality", annotate, AnnotateConfig(), documents=declared)
+
+    documents = run("ingest, repair and masking", ingest, cleaned, listing=listed)
+    documents = run("collect", collect, once, documents=documents)
+    run("annotate, language", annotate, AnnotateConfig(quality=False), documents=documents)
+    known = run("annotate, quality and language", annotate, AnnotateConfig(), documents=documents)
+    run("select", select, SelectConfig(), documents=documents, attributes=known)
+    chosen = run("select, Gopher C4 FineWeb", select, SELECT, documents=documents, attributes=known)
+    kept = run(
         "deduplicate", deduplicate, DeduplicateConfig(), documents=documents, kept=chosen, previous=None
     )
-    rows = stages.run("pretraining_rows", pretraining_rows, SplitConfig(), documents=documents, kept=kept)
-    words = stages.run("train_wordpiece", train_wordpiece, vocabulary, documents=declared)
-    stages.run("shard", shard, ShardConfig(), documents=declared, vocabulary=words)
-    stages.run("shard, words met", shard, ShardConfig(max_tokens=(1 << 24) - 1), documents=declared, vocabulary=words)
-    again = run_step(train_wordpiece, vocabulary, store=store, version=1000 + repeat, documents=declared)
-    stages.run(
-        "shard, kept rows", shard, ShardConfig(), documents=documents, kept=rows, attributes=known, vocabulary=again
-    )
+    rows = run("pretraining_rows", pretraining_rows, SplitConfig(), documents=documents, kept=kept)
+    forget_words()
+    shared = {"kept": rows, "attributes": known, "vocabulary": words}
+    run("shard, kept rows", shard, ShardConfig(), documents=documents, **shared)
     return stages
 
 
-def _listed(store: Folder, repeat: int, config: IngestConfig) -> Artifact:
-    return run_step(list_sources, listing(config), store=store, version=100 + repeat)
+def forget_words() -> None:
+    """Let the next encoder meet every word anew: a process keeps the one it has used last."""
+    vocabularies._encoders.clear()
 
 
 def read_tokenize_write(files: Sequence[Path], encoder: Encoder, out: Path) -> int:
     """What the peers do, with our reader, encoder and shard writer; the number of tokens."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
     source = JsonLines(folder=str(files[0].parent))
 
     def slices() -> Iterator[Any]:
@@ -196,10 +197,10 @@ def read_tokenize_write(files: Sequence[Path], encoder: Encoder, out: Path) -> i
     return tokens
 
 
-def check(texts: Sequence[str], tokenizer_file: Path, files: Sequence[Path], encoder: Encoder, out: Path) -> int:
+def check(
+    texts: Sequence[str], tokenizer_file: Path, files: Sequence[Path], encoder: Encoder, out: Path
+) -> int:
     """Our shards hold the ids that `tokenizers` gives; the number of tokens. Raises SystemExit where they do not."""
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
     read_tokenize_write(files, encoder, out)
     found: dict[bytes, list[int]] = {}
     for path in sorted(out.glob("*.arrow")):
@@ -231,7 +232,8 @@ def available(files: Sequence[Path], tokenizer_file: Path, out: Path) -> dict[st
     return status
 
 
-def report_stages(repeats: Sequence[Stages], megabytes: float, tokens: int, **conditions: Any) -> None:
+def report_stages(repeats: Sequence[Stages], conditions: dict[str, Any]) -> None:
+    megabytes, tokens = conditions["megabytes"], conditions["tokens"]
     for stage in repeats[0].taken:
         cpu = [r.taken[stage].cpu for r in repeats]
         middle = statistics.median(cpu)
@@ -250,7 +252,7 @@ def report_stages(repeats: Sequence[Stages], megabytes: float, tokens: int, **co
             wall_s=round(statistics.median(r.taken[stage].wall for r in repeats), 3),
             others=[r.taken[stage].others for r in repeats],
             n=len(repeats),
-            counts=dict(list(repeats[0].taken[stage].result.counts.items())[:12]),
+            counts=repeats[0].counts[stage],
             **conditions,
         )
 
@@ -259,10 +261,9 @@ def report_paths(
     ours: dict[str, list[float]],
     peers: dict[str, list[Timed[int]]],
     status: dict[str, str],
-    megabytes: float,
-    tokens: int,
-    **conditions: Any,
+    conditions: dict[str, Any],
 ) -> None:
+    megabytes, tokens = conditions["megabytes"], conditions["tokens"]
     for path, mine in ours.items():
         for peer, state in status.items():
             line: dict[str, Any] = {"path": path, "peer": peer, "status": state, "metric": "MB_per_cpu_s"}
@@ -278,7 +279,9 @@ def report_paths(
                 line["ratio_to_peer"] = round(statistics.median(ratios), 2)
                 line["ratios"] = [round(r, 2) for r in ratios]
                 line["peer_tokens"] = peers[peer][0].result
-                line["compares"] = "whole refresh beside tokenizing only" if path == WHOLE else "text to shards"
+                line["compares"] = (
+                    "whole refresh beside tokenizing only" if path == WHOLE else "text to shards"
+                )
                 if path != WHOLE:
                     line |= {"floor": FLOORS[peer], "met": line["ratio_to_peer"] >= FLOORS[peer]}
             emit("corpus", "path", *OURS, *PEERS[peer][1], **line, n=len(mine), **conditions)
@@ -300,44 +303,47 @@ def main() -> None:
         home = Path(folder)
         files = write_jsonl(home / "text", texts, 4.0)
         small = write_jsonl(home / "small", texts[:50], 4.0)
-        first = run_stages(home / "small", open_folder(home / "warm"), 0, WordPieceConfig(vocab_size=300))
-        del first
-        documents = _documents(home, vocabulary)
-        tokenizer_file = documents.path("tokenizer.json")
-        encoder = Encoder.from_artifact(documents)
+        run_stages(home / "small", open_folder(home / "store"), WordPieceConfig(vocab_size=300))
+        made = make_vocabulary(home, vocabulary)
+        tokenizer_file = made.path("tokenizer.json")
+        encoder = Encoder.from_artifact(made)
         tokens = check(texts, tokenizer_file, files, encoder, home / "ours")
         conditions |= {"tokens": tokens, "vocab_size": encoder.vocab_size}
         wanted = given.only != "stages"
         status = available(small, tokenizer_file, home / "peer") if wanted else {}
+        gc.collect()
+        gc.freeze()  # what peers have imported is nothing that our objects should be searched for, nor the reverse
         repeats: list[Stages] = []
         ours: dict[str, list[float]] = {ALIKE: [], f"{ALIKE}; words met before": [], SHIPPED: [], WHOLE: []}
         peers: dict[str, list[Timed[int]]] = {name: [] for name, state in status.items() if state == "ok"}
         for repeat in range(given.repeats):
             began = time.perf_counter()
-            for path, made in ((ALIKE, Encoder.from_artifact(documents)), (f"{ALIKE}; words met before", encoder)):
-                shutil.rmtree(home / "ours")
-                (home / "ours").mkdir()
-                ours[path].append(timed(lambda made=made: read_tokenize_write(files, made, home / "ours")).cpu)
-            repeats.append(run_stages(home / "text", open_folder(home / f"store{repeat}"), repeat, vocabulary))
+            encoders = {ALIKE: Encoder.from_artifact(made), f"{ALIKE}; words met before": encoder}
+            for path, one in encoders.items():
+                ours[path].append(timed(lambda one=one: read_tokenize_write(files, one, home / "ours")).cpu)
+            repeats.append(run_stages(home / "text", open_folder(home / "store"), vocabulary))
             for path, stages in PATHS.items():
                 ours[path].append(repeats[-1].cpu(stages))
             for name in peers:
+                peer = PEERS[name][0]
                 peers[name].append(
-                    timed(lambda name=name: run_peer(PEERS[name][0], files, tokenizer_file, home / "peer"))
+                    timed(lambda peer=peer: run_peer(peer, files, tokenizer_file, home / "peer"))
                 )
-            shutil.rmtree(home / f"store{repeat}")
+            shutil.rmtree(home / "store")
             print(f"repeat {repeat + 1}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
         if given.only != "paths":
-            report_stages(repeats, megabytes, tokens, **conditions)
+            report_stages(repeats, conditions)
         if wanted:
-            report_paths(ours, peers, status, megabytes, tokens, **conditions)
+            report_paths(ours, peers, status, conditions)
 
 
-def _documents(home: Path, vocabulary: WordPieceConfig) -> Artifact:
+def make_vocabulary(home: Path, vocabulary: WordPieceConfig) -> Artifact:
     """The vocabulary of all the text, with which everybody tokenizes."""
     store = open_folder(home / "vocabulary")
     config = IngestConfig(sources=(JsonLines(folder=str(home / "text")),))
-    found = run_step(ingest, config, store=store, listing=_listed(store, 0, config))
+    found = run_step(
+        ingest, config, store=store, listing=run_step(list_sources, listing(config), store=store)
+    )
     documents = run_step(collect, CollectConfig(), store=store, documents=found)
     return run_step(train_wordpiece, vocabulary, store=store, documents=documents)
 

@@ -2,9 +2,9 @@
 
     python tests/flows/kill_runs.py --kills 30 [--recipe quickstart-small] [--seed 0] [--undisturbed STORE]
 
-Each round starts `cloze run`, waits a random time, picks a process of its tree at random (the flow, a Ray worker, the raylet,
-the trainer, Prefect's server) and sends it SIGKILL; a run that survives its loss goes on. When the kills are used up the
-run is let finish. Then every artifact of both stores must have the same content digest, byte for byte, and a last run must
+Each round starts `cloze run`, waits until the run has come as far as this kill's share of all its steps and then a random
+time, picks a process of its tree at random (the flow, a Ray worker, the raylet, the trainer, Prefect's server) and sends it
+SIGKILL; a run that survives its loss goes on. When the kills are used up the run is let finish. Then every artifact of both stores must have the same content digest, byte for byte, and a last run must
 find nothing to do. Prints one JSON line a kill and one at the end; exits 1 on any difference.
 """
 
@@ -87,15 +87,24 @@ def contents(store: Path) -> dict[str, str]:
 
 
 def disturb(
-    recipe: str, home: Path, kills: int, rng: random.Random, longest: float, command: str = "run"
+    recipe: str,
+    home: Path,
+    kills: int,
+    rng: random.Random,
+    longest: float,
+    command: str = "run",
+    artifacts: int = 0,
 ) -> int:
-    """Run to the end through `kills` kills; returns how often the command had to be given again."""
+    """Run to the end through `kills` kills, spread over its `artifacts`; returns how often the command was given."""
     starts, done = 0, 0
     while True:
         process = start(recipe, home, command)
         starts += 1
         while process.poll() is None and done < kills:
-            end = time.monotonic() + rng.uniform(1.0, longest)
+            due = artifacts * done // kills
+            while process.poll() is None and len(contents(home / "store")) < due:
+                time.sleep(0.1)
+            end = time.monotonic() + rng.uniform(0.0, longest)
             while process.poll() is None and time.monotonic() < end:
                 time.sleep(0.05)
             if process.poll() is not None:
@@ -127,7 +136,9 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--recipe", default="quickstart-small")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--longest", type=float, default=25.0, help="longest wait before a kill, seconds")
+    parser.add_argument(
+        "--longest", type=float, default=10.0, help="longest random wait before a kill, seconds"
+    )
     parser.add_argument("--undisturbed", type=Path, help="the store of a finished run of the same recipe")
     args = parser.parse_args()
     base = Path(tempfile.mkdtemp(prefix="cloze-kills-"))
@@ -141,8 +152,16 @@ def main() -> int:
             if start(args.recipe, homes["undisturbed"]).wait() != 0:
                 print((homes["undisturbed"] / "log").read_text()[-3000:])
                 return 1
-        starts = disturb(args.recipe, homes["disturbed"], args.kills, random.Random(args.seed), args.longest)
-        expected, found = contents(store), contents(homes["disturbed"] / "store")
+        expected = contents(store)
+        starts = disturb(
+            args.recipe,
+            homes["disturbed"],
+            args.kills,
+            random.Random(args.seed),
+            args.longest,
+            artifacts=len(expected),
+        )
+        found = contents(homes["disturbed"] / "store")
         differ = sorted(a for a in expected.keys() | found.keys() if expected.get(a) != found.get(a))
         print(
             json.dumps(

@@ -14,9 +14,13 @@ from corpus.ingest import IngestConfig
 from corpus.rows import part_of, read_kept
 from corpus.select import SelectConfig
 from corpus.sources.text_files import TextFiles
+from corpus.vocabulary.byte_train import ByteBPEConfig
+from corpus.vocabulary.characters import CharactersConfig
+from corpus.vocabulary.sequences import KmersConfig
+from corpus.vocabulary.unigram_train import UnigramConfig
 from corpus.wordpiece.train import WordPieceConfig
 from flows import run as runs
-from flows.recipe import CorpusRecipe
+from flows.recipe import CorpusRecipe, Vocabulary
 from flows.refresh_corpus import Corpus, corpus_name, refresh_corpus
 from flows.settings import Settings
 from infra.artifacts import Artifact
@@ -183,3 +187,22 @@ def test_a_refresh_killed_before_the_name_moved_is_continued(
     corpus, ran = refresh(recipe, settings)
     assert "ingest" not in ran
     assert corpus.generation.counts["generation"] == 1
+
+
+@pytest.mark.parametrize(
+    "vocabulary",
+    [
+        ByteBPEConfig(vocab_size=300),
+        UnigramConfig(vocab_size=80),
+        CharactersConfig(vocab_size=60),
+        KmersConfig(k=2, letters="ABCDEF"),
+    ],
+    ids=lambda v: type(v).__name__,
+)
+def test_any_vocabulary_makes_shards(text: Path, settings: Settings, vocabulary: Vocabulary) -> None:
+    corpus, _ = refresh(replace(recipe_of(text), vocabulary=vocabulary), settings)
+    assert corpus.shards[0].counts["tokens"] > 100
+    write(text, "c.txt", *range(80, 90))
+    second, ran = refresh(replace(recipe_of(text), vocabulary=vocabulary), settings)
+    assert len(second.shards) == 2
+    assert "measure_drift" in ran
