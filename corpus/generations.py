@@ -141,6 +141,18 @@ def retired_ids(generation: Artifact) -> np.ndarray:
     return ids_of(pq.read_table(generation.path("retired.parquet")))
 
 
+def intact(newest: Artifact) -> bool:
+    """Whether the records of all generations up to `newest`, and the file lists they rest on, are there."""
+    while newest.finished:
+        inputs = newest.inputs
+        if not all(inputs[name].finished for name in ("present", "read") if name in inputs):
+            return False
+        if "previous" not in inputs:
+            return True
+        newest = inputs["previous"]
+    return False
+
+
 def newest(store: Folder, name: str) -> tuple[Artifact | None, str]:
     """The generation a corpus name points at, and the tag with which to move it."""
     try:

@@ -214,7 +214,11 @@ class TokenShard:
     def keep(self, documents: NDArray[np.bool_]) -> "TokenShard":
         """A copy in memory of only some documents, (B,) flags."""
         batch = self._batch.filter(pa.array(documents))
-        metadata = {"vocab_size": self.vocab_size, "tokenizer_digest": self.tokenizer_digest, "counts": self.counts}
+        metadata = {
+            "vocab_size": self.vocab_size,
+            "tokenizer_digest": self.tokenizer_digest,
+            "counts": self.counts,
+        }
         return TokenShard(self.path, batch, metadata)
 
     def tokens_of(self, document: int) -> Tokens:

@@ -106,7 +106,8 @@ def evaluate(args: Namespace) -> int:
 def _station(station: chain[Any, Any], recipe: Recipe, args: Namespace, part: Any = None) -> int:
     result = execute(station, recipe, args, part)
     named: Mapping[str, Any] = result._asdict() if hasattr(result, "_asdict") else {}
-    for name, artifact in named.items():
-        if isinstance(artifact, Artifact):
-            console(f"{name.replace('_', ' '):<16} {artifact.short}   (cloze show {artifact.short})")
+    for name, made in named.items():
+        for artifact in made if isinstance(made, tuple) else (made,):
+            if isinstance(artifact, Artifact):
+                console(f"{name.replace('_', ' '):<16} {artifact.short}   (cloze show {artifact.short})")
     return 0

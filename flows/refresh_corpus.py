@@ -3,6 +3,7 @@
 Run it again after any failure: finished work is kept. Run it again when there is new text: only that is read.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from corpus import annotate as annotation
@@ -21,6 +22,7 @@ from flows import page
 from flows import run as runs
 from flows.corpus_report import corpus_report
 from flows.recipe import CorpusRecipe
+from flows.report import console
 from flows.step import chain, step
 from infra.artifacts import Artifact
 from infra.config import digest_of, plain
@@ -73,13 +75,19 @@ def refresh_corpus(recipe: CorpusRecipe) -> Corpus:
     assert run is not None
     name = corpus_name(recipe)
     newest, tag = generations.newest(run.store, name)
+    if newest is not None and not generations.intact(newest):
+        console(
+            f"corpus  the records of {name} are damaged: it is made anew, and what is whole is used again"
+        )
+        newest = None
     files = ingestion.find_files(recipe.ingest)
     changes = generations.difference(files, newest)
-    texts = [] if newest is None else _texts(newest)
+    texts = [] if newest is None else _texts(recipe, newest)
     page.changes(changes, newest)
     if newest is None or changes.new or changes.vanished:
         newest, text = _add(recipe, files, changes, newest)
         texts += [text] if text else []
+        _require_text(texts)
         if not run.dry:
             generations.advance(run.store, name, newest, tag)
             page.refreshed(name, newest)
@@ -99,9 +107,44 @@ def corpus_name(recipe: CorpusRecipe) -> str:
     return f"corpus-{digest_of(identity)[:12]}"
 
 
-def _texts(newest: Artifact) -> list[Text]:
-    every = [g.inputs for g in collection.generations(newest)]
-    return [Text(g["documents"], g["attributes"], g["kept"]) for g in every if "kept" in g]
+def _texts(recipe: CorpusRecipe, newest: Artifact) -> list[Text]:
+    """What each generation brought; results that `cloze verify --repair` has dropped are made again."""
+    found: list[Text] = []
+    documents: Artifact | None = None
+    for generation in collection.generations(newest):
+        inputs = generation.inputs
+        had = [inputs[role] for role in ("documents", "attributes", "kept") if role in inputs]
+        if not all(artifact.finished for artifact in had):
+            again, text = _read(recipe, inputs["read"], documents, found[-1].kept if found else None)
+            made = [again, *((text.attributes, text.kept) if text else ())]
+            if [a.address for a in made[: len(had)]] != [a.address for a in had]:
+                raise ValueError(
+                    f"generation {generation.counts['generation']} lacks results that its recipe made with other settings; "
+                    "restore those settings, or rename the corpus's file in names/ to begin a new one"
+                )
+        if had:
+            documents = inputs["documents"]
+        if "kept" in inputs:
+            found.append(Text(inputs["documents"], inputs["attributes"], inputs["kept"]))
+    return found
+
+
+def _require_text(texts: list[Text]) -> None:
+    """Raise ValueError with the reasons if a corpus has no document at all."""
+    if any(not t.kept.finished or t.kept.counts["kept"] for t in texts):
+        return
+    reasons: dict[str, int] = {}
+    todo = [texts[-1].kept] if texts else []
+    while todo:
+        artifact = todo.pop()
+        todo += artifact.inputs.values()
+        found = artifact.counts.items() if artifact.step in ("ingest", "select") else ()
+        reasons |= {k: v for k, v in found if v and k not in ("files", "read", "kept", "text_bytes")}
+    why = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in sorted(reasons.items()))
+    raise ValueError(
+        f"the sources give no document to keep ({why or 'there is no text in them'}); use text with sentences in it, or "
+        "loosen select"
+    )
 
 
 def _add(
@@ -116,12 +159,7 @@ def _add(
     text: Text | None = None
     if changes.new:
         read = list_sources(ingestion.listing_of(changes.new))
-        found = ingest(recipe.ingest, listing=read)
-        documents = collect(
-            collection.CollectConfig(), documents=found, previous=_latest(newest, "documents")
-        )
-        if not documents.finished or documents.counts["kept"]:
-            text = _clean(recipe, documents, _latest(newest, "kept"))
+        documents, text = _read(recipe, read, _latest(newest, "documents"), _latest(newest, "kept"))
     number = 1 if newest is None else newest.counts["generation"] + 1
     generation = add_generation(
         generations.GenerationConfig(number=number, retire_vanished=recipe.retire_vanished),
@@ -133,6 +171,20 @@ def _add(
         previous=newest,
     )
     return generation, text
+
+
+def _read(
+    recipe: CorpusRecipe, files: Artifact, documents: Artifact | None, kept: Artifact | None
+) -> tuple[Artifact, Text | None]:
+    """The documents of listed files that the history (its last `documents` and `kept`) does not have."""
+    names = {f.source for f in ingestion.listed_files(files)} if files.finished else None
+    sources = tuple(s for s in recipe.ingest.sources if names is None or s.name in names)
+    # only the sources that are read, so that one more source changes no older result
+    found = ingest(replace(recipe.ingest, sources=sources), listing=files)
+    collected = collect(collection.CollectConfig(), documents=found, previous=documents)
+    if collected.finished and not collected.counts["kept"] and kept is not None:
+        return collected, None
+    return collected, _clean(recipe, collected, kept)
 
 
 def _latest(newest: Artifact | None, role: str) -> Artifact | None:

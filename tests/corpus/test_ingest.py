@@ -143,15 +143,11 @@ def test_a_share_keeps_some_files_by_content(folder: Path) -> None:
     assert set(some) < set(every)
 
 
-def test_sources_without_any_document_are_one_sentence_with_the_reasons(
-    store: Folder, tmp_path: Path
-) -> None:
+def test_files_without_a_document_are_counted_by_reason(store: Folder, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\0binary")
     (tmp_path / "b.txt").write_bytes(b"")
-    with pytest.raises(
-        ValueError, match=r"the 2 files of text-files give no document \(binary 1, empty 1\); use text files"
-    ):
-        ingested(store, config_of(tmp_path))
+    documents = ingested(store, config_of(tmp_path))
+    assert documents.counts == {"files": 2, "read": 0, "text_bytes": 0, "binary": 1, "empty": 1}
 
 
 def test_configs_that_cannot_work_are_refused(folder: Path) -> None:

@@ -109,9 +109,11 @@ def disturb(
                 time.sleep(0.05)
             if process.poll() is not None:
                 break
-            tree = [process.pid, *children(process.pid)]
-            victim = process.pid if rng.random() < 0.5 else rng.choice(tree)
-            what = "flow" if victim == process.pid else name_of(victim)
+            kinds: dict[str, list[int]] = {"flow": [process.pid]}
+            for child in children(process.pid):
+                kinds.setdefault(name_of(child), []).append(child)
+            what = rng.choice(sorted(kinds))  # a kind first: most processes are Ray's idle workers
+            victim = rng.choice(kinds[what])
             try:
                 os.kill(victim, signal.SIGKILL)
             except ProcessLookupError:

@@ -23,11 +23,28 @@ from flows import run as runs
 from flows.recipe import CorpusRecipe, Vocabulary
 from flows.refresh_corpus import Corpus, corpus_name, refresh_corpus
 from flows.settings import Settings
-from infra.artifacts import Artifact
+from infra.artifacts import Artifact, _verified
+from infra.collect import repair, verify
 from infra.output import serial_map
 from infra.storage import open_folder
 
-WORDS = "river stone light morning garden letter window silver answer winter music paper story mountain harbor".split()
+WORDS = [
+    "river",
+    "stone",
+    "light",
+    "morning",
+    "garden",
+    "letter",
+    "window",
+    "silver",
+    "answer",
+    "winter",
+    "music",
+    "paper",
+    "story",
+    "mountain",
+    "harbor",
+]
 
 
 def line(number: int) -> str:
@@ -206,3 +223,66 @@ def test_any_vocabulary_makes_shards(text: Path, settings: Settings, vocabulary:
     second, ran = refresh(replace(recipe_of(text), vocabulary=vocabulary), settings)
     assert len(second.shards) == 2
     assert "measure_drift" in ran
+
+
+def test_a_refresh_that_brings_only_junk_keeps_the_corpus(text: Path, settings: Settings) -> None:
+    recipe = recipe_of(text)
+    first, _ = refresh(recipe, settings)
+    (text / "junk.txt").write_bytes(b"\0\1\2")
+    (text / "short.txt").write_text("tiny")
+    second, _ = refresh(recipe, settings)
+    assert kept_texts(second) == kept_texts(first)
+    assert second.generation.counts["generation"] == 2
+    assert refresh(recipe, settings)[1] == []
+
+
+def test_sources_without_any_document_are_one_sentence_with_the_reasons(
+    tmp_path: Path, settings: Settings
+) -> None:
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_bytes(b"\0binary")
+    (tmp_path / "text" / "b.txt").write_text("tiny")
+    with pytest.raises(
+        ValueError, match=r"give no document to keep \(binary 1, too short 1\); use text with"
+    ):
+        refresh(recipe_of(tmp_path / "text"), settings)
+
+
+def test_one_more_source_is_one_more_generation(text: Path, tmp_path: Path, settings: Settings) -> None:
+    recipe = recipe_of(text)
+    first, _ = refresh(recipe, settings)
+    write(tmp_path / "more", "d.txt", *range(200, 210))
+    more = TextFiles(folder=str(tmp_path / "more"), separator="\n\n", name="more")
+    wider = replace(recipe, ingest=replace(recipe.ingest, sources=(*recipe.ingest.sources, more)))
+    second, ran = refresh(wider, settings)
+    assert second.generation.counts["new"] == 10
+    assert contents(second.shards[:1]) == contents(first.shards)
+    assert "train_wordpiece" not in ran
+
+
+@pytest.mark.parametrize(
+    "step", ["collect", "annotate", "deduplicate", "ingest", "list_sources", "add_generation"]
+)
+def test_a_damaged_result_of_an_old_generation_is_made_again(
+    text: Path, settings: Settings, step: str
+) -> None:
+    recipe = recipe_of(text)
+    refresh(recipe, settings)
+    write(text, "c.txt", *range(80, 90))
+    before, _ = refresh(recipe, settings)
+    store = open_folder(settings.store)
+    folder = store.child(step)
+    expected = {name: Artifact(store, step, name).manifest.content for name in folder.folders()}
+    for name in expected:
+        artifact = Artifact(store, step, name)
+        victim = max(artifact.manifest.files, key=lambda f: f.size).name
+        Path(artifact.folder.local(victim)).write_bytes(b"damaged")
+        _verified.clear()
+        repair(artifact, verify(artifact))
+        assert not Artifact(store, step, name).finished
+    after, ran = refresh(recipe, settings)
+    assert kept_texts(after) == kept_texts(before)
+    if step not in ("ingest", "list_sources", "add_generation"):
+        again = {name: Artifact(store, step, name).manifest.content for name in expected}
+        assert again == expected
+        assert step in ran
