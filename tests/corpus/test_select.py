@@ -166,7 +166,7 @@ def test_contaminated_documents_are_dropped_and_show_what_they_share(store: Fold
 
 
 def test_nothing_kept_is_a_result_too(store: Folder) -> None:
-    result = selected(store, SelectConfig(), [[document("a", "a"), document("b", "b")]])
+    result, _ = selected(store, SelectConfig(), [[document("a", "a"), document("b", "b")]])
     assert (result.counts["kept"], result.counts["too_short"]) == (0, 2)
 
 
