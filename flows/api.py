@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 START_SECONDS = 90.0  # a first start creates the database: 10 s here, more on a busy disk
+MOST_RESTARTS = 20  # of a server that keeps being killed
 
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -121,6 +123,41 @@ def wait_until_up(process: subprocess.Popen[bytes], url: str, log: Path) -> None
         time.sleep(0.1)
 
 
+class Keeper(threading.Thread):
+    """Starts our server again, on its port and its database, when something has killed it.
+
+    Without it a run whose server is gone goes on, but each call to the API waits through all its repetitions first, and
+    the run ends minutes later than its work. (The thread lives as long as the servers it starts: they die with it.)
+    """
+
+    def __init__(self, server: "subprocess.Popen[bytes]", home: Path, port: int, *, recorder: bool) -> None:
+        super().__init__(daemon=True, name="prefect-keeper")
+        self.server, self.restarts = server, 0
+        self._home, self._port, self._recorder = home, port, recorder
+        self._end = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self._end.wait(0.5):
+            if self.server.poll() is not None and self.restarts < MOST_RESTARTS:
+                self.server = start_server(self._home, self._port, recorder=self._recorder)
+                self.restarts += 1
+        self._stop_server()
+
+    def close(self) -> None:
+        """Stop watching, then stop the server."""
+        self._end.set()
+        self.join()
+
+    def _stop_server(self) -> None:
+        self.server.terminate()
+        try:
+            self.server.wait(10)
+        except subprocess.TimeoutExpired:
+            self.server.kill()
+            self.server.wait()
+
+
 def _deliver() -> None:
     """Wait until the log lines and events still queued in this process have reached the server, 10 s at most."""
     if "prefect" not in sys.modules:
@@ -155,13 +192,9 @@ def prefect_api(home: Path) -> Iterator[str]:
             server.wait()
             raise
     configure(home, url)
+    keeper = Keeper(server, home, port, recorder=True)
     try:
         yield url
     finally:
         _deliver()
-        server.terminate()
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        keeper.close()

@@ -30,18 +30,23 @@ def up(args: Namespace) -> int:
     url = f"http://127.0.0.1:{port}/api"
     server = api.start_server(settings.home, port, recorder=False)
     announced = settings.home / "up.json"
+    keeper: api.Keeper | None = None
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         api.wait_until_up(server, url, settings.home / "prefect" / "server.log")
         api.configure(settings.home, url)
         announced.write_text(json.dumps({"api": url}))
+        keeper = api.Keeper(server, settings.home, port, recorder=False)
         _serve(settings, args, url)
     except KeyboardInterrupt:
         console("stopping")
     finally:
         announced.unlink(missing_ok=True)
-        server.terminate()
-        server.wait()
+        if keeper is None:
+            server.kill()
+            server.wait()
+        else:
+            keeper.close()
     return 0
 
 

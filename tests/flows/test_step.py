@@ -1,11 +1,15 @@
 """Chains of steps under a real Prefect server: tasks, reuse, records, artifacts, crashes."""
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows import api
 from flows import run as runs
 from flows.plan import plan_lines, plan_of
 from flows.settings import Settings
@@ -115,3 +119,21 @@ def test_a_run_whose_process_is_gone_is_marked_crashed(settings: Settings) -> No
 def test_a_form_gives_the_recipe_as_plain_values(settings: Settings) -> None:
     result = toy.flow({"name": "toy", "write": {"numbers": 2}}, settings.store)
     assert result.counts == {"sum": 1}
+
+
+def test_a_killed_prefect_server_is_started_again_on_its_port(tmp_path: Path) -> None:
+    port = api.free_port()
+    url, log = f"http://127.0.0.1:{port}/api", tmp_path / "prefect" / "server.log"
+    server = api.start_server(tmp_path, port, recorder=True)
+    api.wait_until_up(server, url, log)
+    keeper = api.Keeper(server, tmp_path, port, recorder=True)
+    try:
+        os.kill(server.pid, signal.SIGKILL)
+        while keeper.restarts == 0:
+            time.sleep(0.1)
+        api.wait_until_up(keeper.server, url, log)
+    finally:
+        keeper.close()
+    assert keeper.restarts == 1
+    assert keeper.server.poll() is not None
+    assert not api.answers(url)
