@@ -33,7 +33,7 @@ def quickstart() -> Recipe:
         pretrain=PretrainConfig(
             model=model,
             train=TrainConfig(
-                steps=4500,
+                steps=4000,
                 batch_size=16,
                 learning_rate=1e-3,
                 warmup_steps=150,

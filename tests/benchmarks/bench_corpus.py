@@ -1,6 +1,6 @@
 """The corpus engine, stage by stage and whole, beside what people use: one JSON line per figure.
 
-    python tests/benchmarks/bench_corpus.py [--text PATH] [--megabytes 16] [--repeats 3] [--only stages|paths]
+    python tests/benchmarks/bench_corpus.py [--text PATH] [--megabytes 32] [--repeats 3] [--only stages|paths]
 
 Everything reads the same JSONL files and runs on one thread of one process; CPU-seconds include children that have ended.
 Each repeat runs all of ours and every peer once, in turn; figures are medians over the repeats, ratios those of the pairs.
@@ -288,7 +288,7 @@ def report_paths(
 
 
 def main() -> None:
-    parser = parser_of(__doc__, 16.0)
+    parser = parser_of(__doc__, 32.0)
     parser.add_argument("--only", choices=["stages", "paths"])
     given = parser.parse_args()
     pa.set_cpu_count(1)

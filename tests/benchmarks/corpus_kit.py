@@ -47,9 +47,9 @@ def texts_of(path: Path | None) -> Iterator[str]:
         from corpus.sources.python_docs import PythonDocs
 
         source = PythonDocs()
-        for file in source.files():
-            with source.open(file.root, file.name) as stream:
-                yield from (found.text for found in source.documents(file.name, stream, Counter()))
+        for module in source.files():
+            with source.open(module.root, module.name) as stream:
+                yield from (found.text for found in source.documents(module.name, stream, Counter()))
         return
     files = [path] if path.is_file() else sorted([*path.rglob("*.parquet"), *path.rglob("*.txt")])
     for file in files:
@@ -148,6 +148,13 @@ def timed(work: Callable[[], R]) -> Timed[R]:
     result = work()
     wall, cpu, busy = time.perf_counter() - wall, cpu_now() - cpu, machine_busy() - busy
     return Timed(cpu, wall, round(max(0.0, (busy - cpu) / (wall * (os.cpu_count() or 1))), 2), result)
+
+
+def wait_for_quiet(seconds: float) -> None:
+    """Wait until other programs take less than a tenth of the cores, at most that long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and timed(lambda: time.sleep(2)).others > 0.1:
+        continue
 
 
 def version_of(distribution: str) -> str | None:
