@@ -1,6 +1,6 @@
 """Sources -> documents: list what there is by content, then read what is new, clean it and normalise it.
 
-    find_files  every file with the sha256 of its content            what is there now, on this machine
+    find_files  every file with the sha256 of its content            what is there now; in a bucket its version, unread
     Listing     one digest over all (source, content) pairs          names the step `list_sources`
     ingest      reads the listed files, in partitions of about 8 MB of source chosen by content hash
 
@@ -31,7 +31,7 @@ from corpus.sources.html_pages import Html
 from corpus.sources.hugging_face import HuggingFaceDataset
 from corpus.sources.json_lines import JsonLines
 from corpus.sources.python_docs import PythonDocs
-from corpus.sources.source import FoundFile, Source, TruncatedFile, fingerprint
+from corpus.sources.source import FoundFile, Source, TruncatedFile, content_of, fingerprint, versioned
 from corpus.sources.tables import Tables
 from corpus.sources.text_files import TextFiles
 from corpus.sources.warc import Warc
@@ -151,8 +151,11 @@ def _lister(source: Source) -> Any:
 
     def listed(found: FoundFile) -> SourceFile:
         try:
-            with source.open(found.root, found.name) as stream:
-                sha256, size = fingerprint(stream)
+            if found.version:
+                sha256, size = versioned(found.version), found.size
+            else:
+                with source.open(found.root, found.name) as stream:
+                    sha256, size = fingerprint(stream)
         except OSError as error:
             raise ValueError(
                 f"{found.name} of source {source.name!r} cannot be read ({error.strerror or error}); make it readable "
@@ -250,7 +253,7 @@ def _read(source: Source, file: SourceFile, clean: CleanConfig, counts: Counter[
     again = "run the same command again"
     try:
         with source.open(file.root, file.name) as stream:
-            if fingerprint(stream)[0] != file.sha256:
+            if content_of(stream) != file.sha256:
                 raise SourceChanged(
                     f"{file.name} of source {source.name!r} changed after it was listed; {again} to list it anew"
                 )

@@ -1,6 +1,6 @@
 """Other people's objects in a bucket: listed page by page, read as streams. For input; a store of ours is a Folder.
 
-    list_objects   (key, bytes) of every object below a prefix, lazily, a thousand a request
+    list_objects   (key, bytes, version) of every object below a prefix, lazily, a thousand a request
     open_object    a seekable stream; what is read in order is fetched one block ahead
 
 Blocks grow from 256 KiB to 8 MiB while reading goes forward and start small again after a jump, so a file read from its
@@ -30,12 +30,15 @@ def split_url(url: str) -> tuple[str, str]:
     return S3Folder(bucket).bucket, key
 
 
-def list_objects(bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
-    """(key, bytes) of every object whose key begins with `prefix`, in key order. Raises StoreUnreachable."""
+def list_objects(bucket: str, prefix: str) -> Iterator[tuple[str, int, str]]:
+    """(key, bytes, version) of every object whose key begins with `prefix`, in key order. Raises StoreUnreachable.
+
+    The version is the ETag: for objects written in one piece a hash of the content, else of its parts.
+    """
     arguments = {"Prefix": prefix}
     while True:
         page = request(bucket, "list_objects_v2", **arguments)
-        yield from ((item["Key"], item["Size"]) for item in page.get("Contents", ()))
+        yield from ((i["Key"], i["Size"], i["ETag"].strip('"')) for i in page.get("Contents", ()))
         if not page.get("IsTruncated"):
             return
         arguments["ContinuationToken"] = page["NextContinuationToken"]
@@ -60,6 +63,11 @@ class _Object(io.RawIOBase):
         self._length = FIRST_BLOCK
         self._pool: ThreadPoolExecutor | None = None
         self._ahead: tuple[int, Future[bytes]] | None = None
+
+    @property
+    def version(self) -> str:
+        """The ETag of what is read, as `list_objects` gives it."""
+        return self._tag
 
     def readable(self) -> bool:
         return True

@@ -97,9 +97,9 @@ def _objects(where: Place) -> Iterator[FoundFile]:
         (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last))
     )
     narrow = first[:same]  # what every match begins with: the server looks nowhere else
-    for key, size in list_objects(bucket, before + narrow):
+    for key, size, version in list_objects(bucket, before + narrow):
         if not key.endswith("/"):  # a folder marker
-            yield FoundFile("", key[len(before) :], size)
+            yield FoundFile("", key[len(before) :], size, version)
 
 
 def _walk(where: Place) -> Iterator[FoundFile]:

@@ -14,11 +14,15 @@ BLOCK = 1 << 20
 
 
 class FoundFile(NamedTuple):
-    """One file. `root` and `name` find it again on any machine; `name` is relative, with '/'. `size` in bytes, as stored."""
+    """One file. `root` and `name` find it again on any machine; `name` is relative, with '/'. `size` in bytes, as stored.
+
+    `version` is what an object store calls this content, so that listing a bucket does not mean reading it.
+    """
 
     root: str
     name: str
     size: int
+    version: str = ""
 
 
 class Found(NamedTuple):
@@ -56,6 +60,17 @@ class Source(Protocol):
 
         Raises TruncatedFile as said there, and ValueError when the config does not fit the file (no such column).
         """
+
+
+def content_of(stream: BinaryIO) -> str:
+    """64 hex digits that name a file's content: its version where the store gives one, else its bytes, read to the end."""
+    version: str = getattr(getattr(stream, "raw", None), "version", "")
+    return versioned(version) if version else fingerprint(stream)[0]
+
+
+def versioned(version: str) -> str:
+    """The name of a content that a store knows as `version`."""
+    return hashlib.sha256(f"version {version}".encode()).hexdigest()
 
 
 def fingerprint(stream: BinaryIO) -> tuple[str, int]:

@@ -15,7 +15,7 @@ def read(source: Source) -> tuple[list[Found], Counter[str]]:
     """All documents of all files of a source, and what was dropped."""
     dropped: Counter[str] = Counter()
     found: list[Found] = []
-    for root, name, _ in source.files():
+    for root, name, *_ in source.files():
         with source.open(root, name) as stream:
             found += source.documents(name, stream, dropped)
     return found, dropped

@@ -1,5 +1,6 @@
 """What is listed is what is read; content decides, and nothing is lost without a name."""
 
+import secrets
 import shutil
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from corpus.ingest import (
 )
 from corpus.sources.python_docs import PythonDocs
 from corpus.sources.text_files import TextFiles
+from infra import s3
 from infra.artifacts import Artifact
 from infra.materialize import run_step
 from infra.storage import Folder
+from tests.infra.s3_server import KEYS, S3Server
 
 
 @pytest.fixture
@@ -211,3 +214,32 @@ def test_a_table_without_documents_has_the_schema() -> None:
 
     assert to_table([]).schema == SCHEMA
     assert isinstance(to_table([]), pa.Table)
+
+
+def test_a_bucket_is_listed_without_reading_it_and_a_replaced_object_is_named(
+    store: Folder, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {
+        **KEYS,
+        "AWS_ENDPOINT_URL": s3_server.url,
+        "CLOZE_CACHE": str(tmp_path / "c"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"text-{secrets.token_hex(4)}"
+    s3.client().create_bucket(Bucket=bucket)
+    for i in range(3):
+        s3.client().put_object(
+            Bucket=bucket, Key=f"in/{i}.txt", Body=f"Text number {i} of a bucket.".encode()
+        )
+    config = IngestConfig(sources=(TextFiles(folder=f"s3://{bucket}/in"),))
+    with monkeypatch.context() as closed:
+        closed.setattr(TextFiles, "open", lambda *_: pytest.fail("a listing opened an object"))
+        listed = run_step(list_sources, listing(config), store=store)
+    assert [d.text for d in documents_in(run_step(ingest, config, store=store, listing=listed))] != []
+    renamed = {f.content for f in listed_files(listed)}
+    s3.client().put_object(Bucket=bucket, Key="in/other.txt", Body=b"Text number 1 of a bucket.")
+    assert {f.content for f in find_files(config)} == renamed, "the same content under another name"
+    s3.client().put_object(Bucket=bucket, Key="in/1.txt", Body=b"Replaced.")
+    wider = IngestConfig(sources=config.sources, share=0.999)
+    with pytest.raises(Exception, match=r"1\.txt of source 'text-files' changed after it was listed"):
+        run_step(ingest, wider, store=store, listing=listed)

@@ -142,7 +142,7 @@ def test_names_are_dotted() -> None:
 
 
 def test_the_corpus_is_what_the_named_distributions_need_and_nothing_else() -> None:
-    roots = {root for root, _, _ in PythonDocs(distributions=("pydantic",), standard_library=False).files()}
+    roots = {root for root, *_ in PythonDocs(distributions=("pydantic",), standard_library=False).files()}
     assert {"pydantic", "pydantic-core", "typing-extensions"} <= roots
     assert not roots & {"torch", "pytest", "stdlib"}
 

@@ -155,7 +155,7 @@ def test_a_file_that_vanishes_or_changes_between_listing_and_reading_shows(tmp_p
     write(tmp_path, {"a.txt": b"First.", "b.txt": b"Second."})
     source = TextFiles(folder=str(tmp_path))
     listed = {}
-    for root, name, _ in source.files():
+    for root, name, *_ in source.files():
         with source.open(root, name) as stream:
             listed[name] = fingerprint(stream)
     (tmp_path / "a.txt").unlink()
