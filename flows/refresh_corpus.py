@@ -44,6 +44,7 @@ vocabulary_steps = {
     unigram_train.UnigramConfig: step(unigram_train.train_unigram),
     characters.CharactersConfig: step(characters.train_characters),
 }
+measure_training = step(drifting.measure_training)
 measure_drift = step(drifting.measure_drift)
 shard = step(sharding.shard, version=2)
 
@@ -230,6 +231,7 @@ def _with_shards(recipe: CorpusRecipe, newest: Artifact, texts: list[Text]) -> t
 
     shards, held_out = encoded(training), encoded(aside)
     drift = None
+    training_fit = measure_training(drifting.FitConfig(), vocabulary=vocabulary)
     if len(texts) > 1:
         drift = measure_drift(
             recipe.drift,
@@ -237,6 +239,7 @@ def _with_shards(recipe: CorpusRecipe, newest: Artifact, texts: list[Text]) -> t
             kept=training[-1],
             attributes=texts[-1].attributes,
             vocabulary=vocabulary,
+            training=training_fit,
         )
         page.drift(drift)
     corpus = Corpus(

@@ -9,7 +9,7 @@ decide to train a new one, which begins a new line of shards.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -36,9 +36,15 @@ if TYPE_CHECKING:
     from infra.output import Output, PartitionOutput
 
 DRIFT_FILE: Final = "drift.json"
+FIT_FILE: Final = "training.json"
 _WORDS_A_CALL: Final = 1 << 20
 
 Figures = dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """Nothing to choose: all words count as often as they were counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +67,19 @@ class DriftConfig:
             )
 
 
+def measure_training(config: FitConfig, *, vocabulary: "Artifact", out: "Output") -> "Counts":
+    """Measure `vocabulary` on the words it was trained on, once for all refreshes: it encodes every distinct one.
+
+    Writes FIT_FILE (null where a vocabulary was not trained on words). Counts: words, tokens, unknown.
+    """
+    encoder = encoder_of(vocabulary)
+    figures: Figures | None = None
+    if encoder.counting is not None and COUNTS_FILE in vocabulary.names():
+        figures = figures_of_words(encoder, read_counts(vocabulary.path(COUNTS_FILE)))
+    out.write_json(FIT_FILE, None if figures is None else with_rates(figures))
+    return figures or {}
+
+
 def measure_drift(
     config: DriftConfig,
     *,
@@ -68,9 +87,12 @@ def measure_drift(
     kept: "Artifact | None" = None,
     attributes: "Artifact | None" = None,
     vocabulary: "Artifact",
+    training: "Artifact",
     out: "Output",
 ) -> "Counts":
     """Measure `vocabulary` on the kept documents of a generation. Writes DRIFT_FILE and the words of each part.
+
+    `training` is what `measure_training` found, to compare with.
 
     Counts: documents, words, tokens, unknown, split_words and new_words (distinct, among those examined).
     """
@@ -93,17 +115,16 @@ def measure_drift(
         "languages": {language: with_rates(by_language[language]) for language in sorted(by_language)},
         "vocabulary": {"artifact": vocabulary.address, "digest": encoder.digest, "size": encoder.vocab_size},
     }
-    split: list[dict[str, Any]] = []
-    new: list[dict[str, Any]] = []
+    split = new = Striking(0, [])
     if encoder.counting is not None:
         words = merge_counts(read_counts(out.folder.local(counts_file(part))) for part in counted)
         trained = read_counts(vocabulary.path(COUNTS_FILE)) if COUNTS_FILE in vocabulary.names() else None
-        report["training"] = None if trained is None else with_rates(figures_of_words(encoder, trained))
+        report["training"] = training.read_json(FIT_FILE)
         split, new = striking_words(config, encoder, words, trained)
-    report |= {"split_words": split[: config.shown], "new_words": new[: config.shown]}
+    report |= {"split_words": split.shown, "new_words": new.shown}
     out.write_json(DRIFT_FILE, report)
     overall = _total(by_language)
-    return {**overall, "split_words": len(split), "new_words": len(new)}
+    return {**overall, "split_words": split.words, "new_words": new.words}
 
 
 def measure_partition(
@@ -161,9 +182,16 @@ def figures_of_words(encoder: Encoder, words: pa.Table) -> Figures:
     return total
 
 
+class Striking(NamedTuple):
+    """How many words there are of a kind, and the most frequent of them, described."""
+
+    words: int
+    shown: list[dict[str, Any]]
+
+
 def striking_words(
     config: DriftConfig, encoder: Encoder, words: pa.Table, trained: pa.Table | None
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[Striking, Striking]:
     """(words split into many pieces, words unknown to training), the most frequent first; ties by their text."""
     frequent = words.sort_by([("count", "descending"), ("word", "ascending")]).slice(0, config.examined)
     frequent = frequent.select(SCHEMA.names).combine_chunks()
@@ -174,19 +202,21 @@ def striking_words(
     if trained is not None:
         found = pc.index_in(texts, column_of(trained, "word"))
         before = pc.fill_null(column_of(trained, "count").take(found), pa.scalar(0, pa.uint64()))
-    known = before.to_pylist()
 
     def described(row: int) -> dict[str, Any]:
         tokens = encoded.tokens_T[encoded.offsets[row] : encoded.offsets[row + 1]].tolist()
         return {
             "word": texts[row].as_py(),
             "count": frequent["count"][row].as_py(),
-            "count_in_training": known[row],
+            "count_in_training": before[row].as_py(),
             "pieces": [encoder.vocabulary[token] for token in tokens],
         }
 
-    split = [described(row) for row in np.flatnonzero(pieces >= config.pieces).tolist()]
-    return split, [described(row) for row, count in enumerate(known) if count == 0]
+    def striking(rows: NDArray[np.int64]) -> Striking:
+        return Striking(len(rows), [described(row) for row in rows[: config.shown].tolist()])
+
+    new = pc.fill_null(pc.equal(before, pa.scalar(0, pa.uint64())), False).to_numpy(zero_copy_only=False)
+    return striking(np.flatnonzero(pieces >= config.pieces)), striking(np.flatnonzero(new))
 
 
 def _unknown(encoder: Encoder, encoded: Encoded) -> NDArray[np.uint8]:

@@ -303,7 +303,9 @@ def main() -> None:
         home = Path(folder)
         files = write_jsonl(home / "text", texts, 4.0)
         small = write_jsonl(home / "small", texts[:50], 4.0)
-        run_stages(home / "small", open_folder(home / "store"), WordPieceConfig(vocab_size=300))
+        run_stages(
+            home / "small", open_folder(home / "store"), WordPieceConfig(vocab_size=300, alphabet_size=100)
+        )
         made = make_vocabulary(home, vocabulary)
         tokenizer_file = made.path("tokenizer.json")
         encoder = Encoder.from_artifact(made)

@@ -88,16 +88,16 @@ def refresh(job: Job) -> Refresh:
     if job.workers:
         connect(num_cpus=job.workers)
 
-    def run(folder: Path, store: Path, vocab_size: int) -> Any:
+    def run(folder: Path, store: Path, **vocabulary: int) -> Any:
         settings = Settings(home=store / "home", store=str(store))
         with runs.using(replace(runs.new_run(settings, "bench"), mapper=mapper)):
-            return refresh_corpus(recipe_of(folder, vocab_size))
+            return refresh_corpus(recipe_of(folder, **vocabulary))
 
     if job.warm is not None:
-        run(job.warm, job.store.with_name("warm"), 300)
+        run(job.warm, job.store.with_name("warm"), vocab_size=300, alphabet_size=100)
         shutil.rmtree(job.store.with_name("warm"))
     meter.steps.clear()
-    result = timed(lambda: run(job.folder, job.store, job.vocab_size))
+    result = timed(lambda: run(job.folder, job.store, vocab_size=job.vocab_size))
     meter.found.total = Taken(wall=result.wall, cpu=result.cpu, others=result.others)
     corpus = result.result
     meter.found.counts = {
@@ -109,7 +109,7 @@ def refresh(job: Job) -> Refresh:
     return meter.found
 
 
-def recipe_of(folder: Path, vocab_size: int) -> Any:
+def recipe_of(folder: Path, **vocabulary: int) -> Any:
     from corpus.clean import CleanConfig
     from corpus.ingest import IngestConfig
     from corpus.pii import ALL
@@ -125,7 +125,7 @@ def recipe_of(folder: Path, vocab_size: int) -> Any:
     return CorpusRecipe(
         ingest=IngestConfig(sources=(source,), clean=CleanConfig(repair_unicode=True, mask_pii=ALL)),
         select=SelectConfig(rules=(Gopher(), C4(), FineWeb())),
-        vocabulary=WordPieceConfig(vocab_size=vocab_size),
+        vocabulary=WordPieceConfig(**vocabulary),
     )
 
 

@@ -20,7 +20,7 @@ from corpus.sources.text_files import TextFiles
 from corpus.split import SplitConfig, held_out_rows, pretraining_rows
 from corpus.summary.measure import SummaryConfig, measure_generation
 from corpus.summary.summarize import summarize
-from corpus.vocabulary.drift import DriftConfig, measure_drift
+from corpus.vocabulary.drift import DriftConfig, FitConfig, measure_drift, measure_training
 from corpus.wordpiece.train import WordPieceConfig, train_wordpiece
 from infra.artifacts import Artifact
 from infra.materialize import run_step
@@ -87,7 +87,14 @@ class SmallCorpus:
             self.vocabulary = self.step(train_wordpiece, vocabulary, **text, kept=training)
         else:
             self.drift = self.step(
-                measure_drift, DriftConfig(), **text, kept=training, vocabulary=self.vocabulary
+                measure_drift,
+                DriftConfig(),
+                **text,
+                kept=training,
+                vocabulary=self.vocabulary,
+                training=run_step(
+                    measure_training, FitConfig(), store=self.store, vocabulary=self.vocabulary
+                ),
             )
         for name, rows in (("shards", training), ("held_out", aside)):
             encoded = self.step(shard, ShardConfig(), **text, kept=rows, vocabulary=self.vocabulary)

@@ -1,9 +1,13 @@
 """One spelling for one text."""
 
+import re
+import sys
+import unicodedata
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.normalize import normalize, unwrap
+from corpus.normalize import _INVISIBLE, _RARE, normalize, unwrap
 
 
 def test_newlines_spaces_and_invisible_characters_have_one_form() -> None:
@@ -33,3 +37,29 @@ def test_unwrap_joins_lines_and_keeps_paragraphs() -> None:
         unwrap("One line\r\nof many.\r\n \r\n\r\nAnother\nparagraph.")
         == "One line of many.\nAnother paragraph."
     )
+
+
+def plainly(text: str) -> str:
+    """The rules one after the other, as they are said."""
+    text = re.sub("\r\n?|[\v\f\x1c-\x1e\x85\u2028\u2029]", "\n", text)
+    text = "".join(c for c in text if not _INVISIBLE.match(c))
+    text = unicodedata.normalize("NFC", text)
+    text = re.sub(r"[^\S\n]+", " ", text)
+    return re.sub(r" *\n[ \n]*", "\n", text).strip(" \n")
+
+
+BLANKS = st.sampled_from(
+    ["\n", " ", "  ", "\t", " \n", "\n ", "\r\n", "\u3000", "\xa0", "a", "é", "e\u0301", "\u200b"]
+)
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.one_of(st.text(st.characters(codec=None)), st.lists(BLANKS).map("".join)))
+def test_the_short_cuts_change_nothing(text: str) -> None:
+    assert normalize(text) == plainly(text)
+
+
+def test_no_kind_of_space_escapes_the_first_look() -> None:
+    spaces = [chr(c) for c in range(sys.maxunicode + 1) if chr(c).isspace() and chr(c) not in " \n"]
+    assert all(_RARE.match(c) for c in spaces)
+    assert len(spaces) > 20

@@ -10,7 +10,7 @@ import pytest
 from corpus.document import Document, document_id, to_table, write_table
 from corpus.rows import write_rows
 from corpus.vocabulary.byte_train import ByteBPEConfig, train_byte_bpe
-from corpus.vocabulary.drift import DRIFT_FILE, DriftConfig, measure_drift
+from corpus.vocabulary.drift import DRIFT_FILE, DriftConfig, FitConfig, measure_drift, measure_training
 from corpus.wordpiece.train import WordPieceConfig, train_wordpiece
 from infra.artifacts import Artifact, Counts
 from infra.materialize import run_step
@@ -58,7 +58,8 @@ def write_kept(config: int, *, out: Output) -> Counts:
 def measured(store: Folder, vocabulary: Artifact, config: DriftConfig) -> tuple[Artifact, dict[str, Any]]:
     makers = {"documents": write_new, "attributes": write_attributes, "kept": write_kept}
     inputs = {name: run_step(maker, 0, store=store) for name, maker in makers.items()}
-    drift = run_step(measure_drift, config, store=store, vocabulary=vocabulary, **inputs)
+    training = run_step(measure_training, FitConfig(), store=store, vocabulary=vocabulary)
+    drift = run_step(measure_drift, config, store=store, vocabulary=vocabulary, training=training, **inputs)
     return drift, json.loads(drift.read(DRIFT_FILE))
 
 
@@ -100,7 +101,9 @@ def test_drift_of_byte_level_bpe(store: Folder) -> None:
 def test_text_like_the_training_text_has_not_drifted(store: Folder) -> None:
     old = run_step(write_old, 0, store=store)
     vocabulary = run_step(train_wordpiece, WordPieceConfig(vocab_size=37), store=store, documents=old)
-    drift = run_step(measure_drift, DriftConfig(), store=store, documents=old, vocabulary=vocabulary)
+    training = run_step(measure_training, FitConfig(), store=store, vocabulary=vocabulary)
+    inputs = {"documents": old, "vocabulary": vocabulary, "training": training}
+    drift = run_step(measure_drift, DriftConfig(), store=store, **inputs)
     report = json.loads(drift.read(DRIFT_FILE))
     same = ("words", "tokens", "unknown", "fertility")
     assert [report["overall"][name] for name in same] == [report["training"][name] for name in same]

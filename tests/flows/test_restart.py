@@ -41,7 +41,7 @@ def undisturbed(recipe: str, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     home = tmp_path_factory.mktemp("undisturbed")
     assert start(recipe, home, "pretrain").wait() == 0, (home / "log").read_text()[-3000:]
     found = contents(home / "store")
-    assert len(found) == 21
+    assert len(found) == 22
     return found
 
 
