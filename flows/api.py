@@ -51,11 +51,15 @@ RECORDER = {
 
 
 def configure(home: Path, url: str | None = None) -> None:
-    """Point this process (and its children) at `home` and `url`. Must come before Prefect is first imported."""
+    """Point this process (and its children) at `home` and `url`."""
     os.environ.update(QUIET)
     os.environ["PREFECT_HOME"] = str(home / "prefect")
     if url is not None:
         os.environ["PREFECT_API_URL"] = url
+    if "prefect" in sys.modules:  # it has read its settings already, for an earlier run of this process
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()
 
 
 def answers(url: str, seconds: float = 2.0) -> bool:

@@ -9,7 +9,8 @@ is real; where there is too little, its sentences are dealt into other documents
     memory     peak resident memory of driver and Ray workers at 1, 4 and 16 times --megabytes, by step, which the kernel
                keeps (VmHWM), and the most of all steps but the one that learns the vocabulary. Ceiling: 1.2 x that of 1x.
     workers    wall seconds with one Ray worker and with two, on 16 x --megabytes, in turn; Ray and its workers are up and
-               have refreshed 1x before. Floor: 1.7.
+               have refreshed 1x before. Floor: 1.7. On a machine that others use (`others`: their share of the cores)
+               two workers find no second core; `on_free_cores` is the ratio that follows from CPU-seconds.
     increment  CPU-seconds of a refresh with 1 % new text beside those of the first one, on 16 x --megabytes; one process,
                children included, from after the imports; `with_startup` counts them too. Ceiling: 0.05.
     terabyte   core-hours for 1 TB of text, by step: what a step took at 16x less what it took at 4x, per MB. (Learning
@@ -137,11 +138,18 @@ def workers(bench: Bench) -> None:
         megabytes=round(bench.sizes[folder], 1),
         wall_s=median_of(lambda r: r.total.wall),
         all_wall_s=[[round(r.total.wall, 1) for r in pair] for pair in pairs],
-        machine_busy=[[r.total.others for r in pair] for pair in pairs],  # by Ray's workers and by others
+        others=[[r.total.others for r in pair] for pair in pairs],
         driver_cpu_s=median_of(lambda r: r.total.cpu),
+        workers_cpu_s=median_of(lambda r: r.total.spread),
+        on_free_cores=round(statistics.median(on_free_cores(*pair) for pair in pairs), 2),
         steps_wall_s={name: median_of(wall_of(name)) for name in pairs[0][0].steps},
         between_steps_wall_s=median_of(lambda r: r.total.wall - sum(s.wall for s in r.steps.values())),
     )
+
+
+def on_free_cores(one: Refresh, two: Refresh) -> float:
+    """What the ratio would be if nobody else took a core: from CPU-seconds, the workers' shared evenly among them."""
+    return (one.total.cpu + one.total.spread) / (two.total.cpu + two.total.spread / 2)
 
 
 def between(refresh: Refresh) -> float:

@@ -35,7 +35,7 @@ class Job:
 class Taken:
     """One step, or a whole refresh: seconds, CPU-seconds of this process, and peak resident MB by process.
 
-    spread: CPU-seconds in partitions.
+    cpu is this process's; spread, CPU-seconds in partitions, is part of it without Ray and the workers' with Ray.
     """
 
     wall: float = 0.0
@@ -70,7 +70,7 @@ def refresh(job: Job) -> Refresh:
     """Run in a process of its own."""
     with open(
         os.devnull, "wb"
-    ) as nowhere:  # what the steps tell people; a failure is raised where it is waited for
+    ) as nowhere:  # what steps tell people; a failure is raised where it is waited for
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
     import prefect.context  # noqa: F401  (the first line of progress would import it)
@@ -98,7 +98,10 @@ def refresh(job: Job) -> Refresh:
         shutil.rmtree(job.store.with_name("warm"))
     meter.steps.clear()
     result = timed(lambda: run(job.folder, job.store, vocab_size=job.vocab_size))
-    meter.found.total = Taken(wall=result.wall, cpu=result.cpu, others=result.others)
+    spread = sum(step.spread for step in meter.steps.values())
+    by_workers = spread / (result.wall * (os.cpu_count() or 1)) if job.workers else 0.0
+    others = round(max(0.0, result.others - by_workers), 2)
+    meter.found.total = Taken(wall=result.wall, cpu=result.cpu, spread=spread, others=others)
     corpus = result.result
     meter.found.counts = {
         "documents": sum(a.counts["kept"] for a in corpus.documents),
@@ -141,8 +144,9 @@ class Meter:
         if name == CHAIN:
             return work()
         forget_peaks()
-        self._spread = 0.0
+        self._spread = -workers_cpu()
         result = timed(work)
+        self._spread += workers_cpu()
         driver, *workers = peaks()
         before = self.steps.get(name, Taken())
         self.steps[name] = Taken(
@@ -197,6 +201,18 @@ def peaks() -> list[float]:
             continue
         found += [int(line.split()[1]) / 1e3 for line in status.splitlines() if line.startswith("VmHWM:")]
     return found
+
+
+def workers_cpu() -> float:
+    """CPU-seconds of the Ray workers until now."""
+    ticks = 0
+    for pid in processes()[1:]:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def forget_peaks() -> None:

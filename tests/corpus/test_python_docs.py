@@ -150,15 +150,15 @@ def test_the_corpus_is_what_the_named_distributions_need_and_nothing_else() -> N
 def test_files_are_found_again_and_boilerplate_and_tests_are_left_out() -> None:
     source = PythonDocs(distributions=("numpy",))
     files = list(source.files())
-    assert len(files) == len({(root, name) for root, name, _ in files})
-    for root, name, size in files[::100]:
+    assert len(files) == len({(root, name) for root, name, *_ in files})
+    for root, name, size, _ in files[::100]:
         with source.open(root, name) as stream:
             assert len(stream.read()) == size
     with pytest.raises(FileNotFoundError):
         source.open("numpy", "numpy/no_such_file.py")
     with pytest.raises(FileNotFoundError, match="no-such-thing is not installed here"):
         source.open("no-such-thing", "x.py")
-    names = {name for _, name, _ in files}
+    names = {name for _, name, *_ in files}
     assert {"json/decoder.py", "numpy/linalg/_linalg.py"} <= names
     assert not [
         n

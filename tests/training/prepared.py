@@ -19,12 +19,14 @@ class PreparedConfig:
 
 
 def prepare_instances(config: PreparedConfig, *, out: Output) -> Counts:
+    made = 0
     for pass_number in range(2):
         shard = shard_of(documents(config.documents, seed=1))
         instances = config.objective.corrupt(shard, MARKS, seed=0, pass_number=pass_number)
         with out.writer(f"a-{pass_number}.arrow") as path:
             instances.write(path)
-    return {}
+        made += len(instances)
+    return {"instances": made}
 
 
 def prepare_vocabulary(config: None, *, out: Output) -> Counts:

@@ -48,7 +48,10 @@ def children():
 
 
 def train_in(store, config=CONFIG, report=None, **objective):
-    inputs = {"instances": prepared.instances(store, **objective), "vocabulary": prepared.vocabulary(store)}
+    inputs = {
+        "instances": (prepared.instances(store, **objective),),
+        "vocabulary": prepared.vocabulary(store),
+    }
     with launch.at(Place(threads=1)):
         return run_step(pretrain, config, store=store, **inputs, **({"report": report} if report else {}))
 
@@ -74,12 +77,12 @@ def test_a_killed_trainer_leaves_the_same_artifact_byte_for_byte(tmp_path, monke
 
 
 def test_samples_are_a_function_of_their_numbers(store):
-    batch_at = samples(CONFIG, prepared.instances(store))
+    batch_at = samples(CONFIG, (prepared.instances(store),))
     whole, part = batch_at(range(8)), batch_at(range(4, 8))
     start = int(whole.tokens.cu_seqlens[4])
     assert whole.tokens.tokens_T[start:].equal(part.tokens.tokens_T)
     assert whole.next_sentence_B[4:].equal(part.next_sentence_B)
-    later = samples(CONFIG, prepared.instances(store))(range(4, 8))
+    later = samples(CONFIG, (prepared.instances(store),))(range(4, 8))
     assert part.target_tokens_M.equal(later.target_tokens_M)
 
 
