@@ -15,11 +15,11 @@ from corpus.corruption.masking import Marks
 from corpus.document import ID_BYTES
 from corpus.generations import retired_ids
 from corpus.shards import TokenShard
-from corpus.wordpiece.encode import Encoder
+from corpus.vocabulary.open import encoder_of
 from infra.artifacts import Artifact, Counts
 from infra.output import Output, PartitionOutput, total
 
-Objective = BertObjective  # a union, once there are more
+Objective = BertObjective  # a union, one per objective; what they have in common is corruption/objective.py
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +48,12 @@ def corrupt(
     The documents that `generation` (corpus/generations.py) retires are left out.
 
     Counts: documents, and of these empty_documents (they give no instance), one_token_documents and
-    one_sentence_documents (their B is always random), counted once; over all passes instances, tokens,
-    targets and random_next. Raises ValueError if the vocabulary is not that of the shards.
+    one_sentence_documents (their B is always random), counted once; over all passes instances, tokens, and what
+    the kind of instances counts besides. Raises ValueError if the vocabulary is not that of the shards, or has no mask where
+    one is needed.
     """
-    encoder = Encoder.from_artifact(vocabulary)
-    marks = Marks(
-        vocab_size=encoder.vocab_size, cls_id=encoder.cls_id, sep_id=encoder.sep_id, mask_id=encoder.mask_id
-    )
+    encoder = encoder_of(vocabulary)
+    marks = Marks.of(encoder, mask=config.objective.uses_mask)
     names = [name for name in shards.names() if name.endswith(".arrow")]
     items = {f"{PurePosixPath(n).stem}-{p:03d}": (n, p) for n in names for p in range(config.passes)}
     shared = {
@@ -97,7 +96,5 @@ def corrupt_partition(
         "one_token_documents": int((tokens == 1).sum()) * once,
         "one_sentence_documents": int((sentences == 1).sum()) * once,
         "instances": len(instances),
-        "tokens": len(instances.tokens),
-        "targets": len(instances.target_tokens),
-        "random_next": int(instances.is_random.sum()),
+        **instances.counts(),
     }

@@ -11,7 +11,7 @@ from flows.step import chain, one_by_one, side_by_side, step
 from infra import hardware
 from infra.artifacts import Artifact
 from training import finetune as finetuning
-from training.models.bert import useful_threads
+from training.models.family import useful_threads
 
 package_examples = step(task_examples.package_examples)
 finetune_step = step(finetuning.finetune, version=2)

@@ -8,12 +8,11 @@
 
 There is no padding token and no attention mask anywhere: `cu_seqlens` says where a sequence ends, and the
 layers never look across it. Batches are built from numpy columns (memory-mapped Arrow underneath) by
-`from_columns`, without a loop over sequences.
+`from_columns`, without a loop over sequences. What pretraining adds to them is in training/pretraining_batches.py.
 
-Letters: `B` sequences, `T` tokens of all of them, `M` predicted positions of all of them.
+Letters: `B` sequences, `T` tokens of all of them.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -40,7 +39,11 @@ class TokenBatch:
         return self.cu_seqlens.shape[0] - 1
 
     def to(self, device: torch.device | str) -> "TokenBatch":
-        return _moved(self, device)
+        return moved(self, device)
+
+    @property
+    def num_tokens(self) -> int:
+        return self.tokens_T.shape[0]
 
     @classmethod
     def from_columns(cls, *, tokens: Column, offsets: Column, segment_b: Column | None = None) -> Self:
@@ -77,47 +80,6 @@ class TokenBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainingBatch:
-    """Corrupted sequences, what was there before, and whether the second text really followed the first."""
-
-    tokens: TokenBatch
-    target_index_M: Tensor  # int64, into tokens_T
-    target_tokens_M: Tensor  # int64, the original token at each of them
-    next_sentence_B: (
-        Tensor | None
-    )  # int64, 1 = the second text came from elsewhere; None: pairs are not an objective
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def to(self, device: torch.device | str) -> "PretrainingBatch":
-        return _moved(self, device)
-
-    @classmethod
-    def from_columns(
-        cls,
-        *,
-        tokens: Column,
-        offsets: Column,
-        segment_b: Column | None,
-        target_positions: Column,
-        target_offsets: Column,
-        target_tokens: Column,
-        is_random: Column | None,
-    ) -> Self:
-        """The columns of `corpus.instances.Instances.gather`; target_positions count from their sequence's
-        first token.
-        """
-        starts = np.repeat(np.asarray(offsets[:-1], np.int64), target_offsets[1:] - target_offsets[:-1])
-        return cls(
-            tokens=TokenBatch.from_columns(tokens=tokens, offsets=offsets, segment_b=segment_b),
-            target_index_M=_tensor(starts + target_positions),
-            target_tokens_M=_tensor(target_tokens),
-            next_sentence_B=None if is_random is None else _tensor(is_random),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class ClassificationBatch:
     """Sequences and the class of each."""
 
@@ -128,7 +90,11 @@ class ClassificationBatch:
         return len(self.tokens)
 
     def to(self, device: torch.device | str) -> "ClassificationBatch":
-        return _moved(self, device)
+        return moved(self, device)
+
+    @property
+    def num_tokens(self) -> int:
+        return self.tokens.num_tokens
 
     @classmethod
     def from_columns(
@@ -144,15 +110,20 @@ def _tensor(column: Column) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(column, dtype=np.int64))
 
 
-_Batch = TypeVar("_Batch", TokenBatch, PretrainingBatch, ClassificationBatch)
+_Batch = TypeVar("_Batch")
 
 
-def _moved(batch: _Batch, device: torch.device | str) -> _Batch:
-    """The same batch with every tensor on `device`, copied without waiting where memory is pinned."""
-    values = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-    for name, value in values.items():
-        if isinstance(value, Tensor):
-            values[name] = value.to(device, non_blocking=True)
-        elif isinstance(value, TokenBatch):
-            values[name] = value.to(device)
+def moved(batch: _Batch, device: torch.device | str) -> _Batch:
+    """The same dataclass with every tensor on `device`, copied without waiting where memory is pinned."""
+    values = {name: _on(value, device) for name, value in vars(batch).items()}
     return type(batch)(**values)
+
+
+def _on(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, TokenBatch):
+        return value.to(device)
+    if isinstance(value, tuple):
+        return tuple(_on(one, device) for one in value)
+    return value

@@ -27,7 +27,6 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 
-from training.batches import TokenBatch
 from training.checkpoint import check_fits
 from training.losses import Losses
 
@@ -39,7 +38,7 @@ class Batch(Protocol):
     """What a model's training forward reads."""
 
     @property
-    def tokens(self) -> TokenBatch: ...
+    def num_tokens(self) -> int: ...
 
     def to(self, device: torch.device | str) -> Self: ...
 
@@ -72,6 +71,7 @@ class Engine:
         if zero_stage not in (0, 1, 2):
             raise ValueError(f"zero_stage {zero_stage}: stages 0, 1 and 2 are supported")
         self.model, self.zero_stage, self._clip_norm = model, zero_stage, clip_norm
+        self._predictions: Callable[[Batch], Predictions] = model.predictions  # type: ignore[assignment]
         self.share = range(self.rank, micro_batches, self.world_size)
         self._objective = _Objective(model, torch.bfloat16 if precision == "bfloat16" else None)
         accumulated = len(self.share)
@@ -114,21 +114,18 @@ class Engine:
         self,
         pieces: Sequence[Batch],
         *,
-        predictions: Callable[[Any], Predictions],
         learning_rate: float,
         noise: Callable[[int], int],
     ) -> dict[str, float]:
         """One update from this rank's `pieces` (those numbered `share`); the same figures on every rank.
 
-        `predictions` counts a piece's predictions of every part, `noise` seeds a piece's dropout from its number.
+        `noise` seeds a piece's dropout from its number.
         Figures: loss, tokens, <part>, <part>_accuracy, gradient_norm.
         """
-        own = [predictions(piece) for piece in pieces]
+        own = [self._predictions(piece) for piece in pieces]
         totals = self._totals(own)
         self._objective.train()
-        figures = {
-            "tokens": torch.tensor(sum(piece.tokens.tokens_T.numel() for piece in pieces), device=self.device)
-        }
+        figures = {"tokens": torch.tensor(sum(piece.num_tokens for piece in pieces), device=self.device)}
         for number, piece, count in zip(self.share, pieces, own, strict=True):
             torch.manual_seed(noise(number))
             shares = {part: count[part] / totals[part] if totals[part] else 0.0 for part in totals}

@@ -16,7 +16,7 @@ from torch import nn
 
 from infra.report import SILENT, Report
 from training.checkpoint import Checkpoint, Checkpoints, History
-from training.engine import Engine, Precision, Predictions, noise_key
+from training.engine import Engine, Precision, noise_key
 from training.optim import adamw
 from training.schedule import Decay, Linear, factor_at
 
@@ -102,13 +102,12 @@ def train(
     batch_at: Callable[[range], Any],
     config: TrainConfig,
     *,
-    predictions: Callable[[Any], Predictions],
     checkpoints: Checkpoints | None = None,
     report: Report = SILENT,
 ) -> Trained:
     """Train `model` in place to `config.steps`, going on from the newest checkpoint.
 
-    `batch_at(range)` is the batch of those sample numbers, pure; `predictions` counts a batch's predictions per part.
+    `batch_at(range)` is the batch of those sample numbers, pure.
     """
     optimizer = adamw(
         model,
@@ -134,7 +133,6 @@ def train(
             factor = factor_at(step, steps=config.steps, warmup_steps=config.warmup_steps, decay=config.decay)
             figures = engine.step(
                 [batch_at(range(start, start + config.piece)) for start in starts],
-                predictions=predictions,
                 learning_rate=config.learning_rate * factor,
                 noise=partial(noise_key, config.seed, step),
             )

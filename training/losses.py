@@ -21,3 +21,6 @@ class Losses:
         str, Tensor
     ]  # float32 scalars, differentiable, each a mean over its own `<part>_count` predictions
     counts: dict[str, Tensor]  # "<part>_correct", "<part>_count"
+    carried: tuple[
+        Tensor, ...
+    ] = ()  # detached state for the same rows of the next step (memory, LSTM states); most models have none

@@ -18,9 +18,10 @@ from infra.output import Output
 from infra.report import Report
 from training import launch
 from training.finetune import SCORES
-from training.models.bert import BertForPretraining, useful_threads
-from training.pretrain import has_pairs, require_instances, to_batch
-from training.saved import MODEL_CONFIG, read_config, read_model
+from training.models.family import useful_threads
+from training.pretrain import require_instances
+from training.pretraining_batches import batch_of
+from training.saved import MODEL_CONFIG, read_config, read_language_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ def measure_language_model(
     config: HeldOutConfig, *, model: Artifact, instances: tuple[Artifact, ...], out: Output
 ) -> Counts:
     """Write scores.json: `<part>_loss` (nats a prediction) and `<part>_accuracy` per objective, and perplexity (e to the
-    masked-LM loss). Counts: sequences, and predictions per objective.
+    loss of the first, which is the one over words). Counts: sequences, and predictions per objective.
     """
     require_instances(instances, "raise hold_out.dev_share or hold_out.test_share")
     result = launch.run(
@@ -65,18 +66,14 @@ def score_instances(
     config: HeldOutConfig, model: Artifact, instances: tuple[Artifact, ...], *, report: Report
 ) -> dict[str, Any]:
     """What the measuring process does."""
-    network = read_model(model).eval()
-    if not isinstance(network, BertForPretraining):
-        raise ValueError(
-            f"{model.short} is a classifier; only a language model can be measured on hidden words"
-        )
-    samples, pairs = Instances(*instances), has_pairs(instances[0])
+    network = read_language_model(model).eval()
+    samples = Instances(*instances)
     count = min(config.sequences, len(samples))
     chosen = np.sort(Order(seed=config.seed, count=len(samples)).index(range(count)))
     losses: dict[str, float] = {}
     counts: dict[str, int] = {}
     for first in range(0, count, config.batch_size):
-        result = network(to_batch(samples.gather(chosen[first : first + config.batch_size]), pairs=pairs))
+        result = network(batch_of(samples.gather(chosen[first : first + config.batch_size])))
         for name, value in result.counts.items():
             counts[name] = counts.get(name, 0) + int(value)
         for name, value in result.parts.items():
@@ -84,7 +81,7 @@ def score_instances(
         report.progress(min(first + config.batch_size, count), count, "sequences")
     scores = {f"{name}_loss": losses[name] / counts[f"{name}_count"] for name in losses}
     scores |= {f"{name}_accuracy": counts[f"{name}_correct"] / counts[f"{name}_count"] for name in losses}
-    scores["perplexity"] = math.exp(min(700.0, scores["masked_lm_loss"]))
+    scores["perplexity"] = math.exp(min(700.0, scores[f"{next(iter(losses))}_loss"]))
     return {
         "scores": scores,
         "counts": {"sequences": count, **{name: counts[f"{name}_count"] for name in losses}},

@@ -11,22 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-
-from corpus.instances import InstanceBatch, Instances
+from corpus.instances import Instances
 from corpus.order import Order
 from corpus.wordpiece.files import VOCABULARY_FILE, read_vocabulary
 from infra.artifacts import Artifact, Counts
-from infra.config import Plain, flatten, plain
+from infra.config import Plain, plain
 from infra.output import WORK, Output
 from infra.report import Report
 from infra.storage import Folder
 from training import launch
-from training.batches import PretrainingBatch, TokenBatch
 from training.checkpoint import LOSSES, MODEL, Checkpoints
 from training.loop import TrainConfig, train
-from training.models.bert import BertConfig, BertForPretraining, useful_threads
+from training.models.family import Family, useful_threads
+from training.pretraining_batches import PretrainingBatch, batch_of
 from training.saved import MODEL_CONFIG
 
 
@@ -34,7 +31,7 @@ from training.saved import MODEL_CONFIG
 class PretrainConfig:
     """The network, and how it is trained; `train.seed` is also that of the first weights and of the order."""
 
-    model: BertConfig
+    model: Family
     train: TrainConfig
 
 
@@ -87,14 +84,13 @@ def train_on_instances(
     config: PretrainConfig, instances: tuple[Artifact, ...], folder: Folder, *, report: Report
 ) -> dict[str, Any]:
     """What a training process does, on each of its ranks; its last checkpoint is the result."""
-    model = BertForPretraining(config.model, seed=config.train.seed)
+    model = config.model.network(seed=config.train.seed)
     identity: Plain = {"config": plain(config), "instances": [artifact.digest for artifact in instances]}
     checkpoints = Checkpoints(folder, identity)
     trained = train(
         model,
         samples(config, instances),
         config.train,
-        predictions=predictions,
         checkpoints=checkpoints,
         report=report,
     )
@@ -112,43 +108,14 @@ def samples(config: PretrainConfig, artifacts: tuple[Artifact, ...]) -> Callable
     """
     instances = Instances(*artifacts)
     order = Order(seed=config.train.seed, count=len(instances))
-    longest = max(int(np.diff(shard.offsets).max(initial=0)) for shard in instances.shards)
+    longest = instances.longest
     if longest > config.model.max_seq_len:
         raise ValueError(
             f"model.max_seq_len {config.model.max_seq_len}: the longest instance has {longest} tokens; give {longest} "
             "or more, or prepare instances with a smaller max_seq_len"
         )
-    pairs = has_pairs(artifacts[0])
 
     def batch_at(numbers: range) -> PretrainingBatch:
-        return to_batch(instances.gather(order.index(numbers)), pairs=pairs)
+        return batch_of(instances.gather(order.index(numbers)))
 
     return batch_at
-
-
-def has_pairs(instances: Artifact) -> bool:
-    """Whether the instances ask which sentence comes next."""
-    return bool(flatten(instances.manifest.config).get("objective.next_sentence", True))
-
-
-def to_batch(found: InstanceBatch, *, pairs: bool) -> PretrainingBatch:
-    """Gathered columns as tensors (shared memory); without `pairs` there is no second sentence to judge."""
-    tokens = TokenBatch(
-        tokens_T=torch.from_numpy(found.tokens_T),
-        segments_T=torch.from_numpy(found.segments_T),
-        positions_T=torch.from_numpy(found.positions_T),
-        cu_seqlens=torch.from_numpy(found.cu_seqlens),
-        max_seq_len=found.max_seq_len,
-    )
-    return PretrainingBatch(
-        tokens=tokens,
-        target_index_M=torch.from_numpy(found.target_index_M),
-        target_tokens_M=torch.from_numpy(found.target_tokens_M),
-        next_sentence_B=torch.from_numpy(found.next_sentence_B) if pairs else None,
-    )
-
-
-def predictions(batch: PretrainingBatch) -> dict[str, int]:
-    """How many predictions each part of the loss is a mean over."""
-    counts = {"masked_lm": len(batch.target_tokens_M)}
-    return counts if batch.next_sentence_B is None else {**counts, "next_sentence": len(batch)}

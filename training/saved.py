@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from infra.artifacts import Artifact
 from training import exchange
@@ -63,6 +63,16 @@ def read_model(artifact: Artifact) -> BertForPretraining | BertForClassification
     else:
         model = BertForPretraining(config)
     fill(model, read_weights(artifact))
+    return model
+
+
+def read_language_model(artifact: Artifact) -> nn.Module:
+    """What pretraining made. Raises ValueError for a model that does something else."""
+    model = read_model(artifact)
+    if isinstance(model, BertForClassification):
+        raise ValueError(
+            f"{artifact.short} is a classifier; only a language model can be measured on hidden words"
+        )
     return model
 
 

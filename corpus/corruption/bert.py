@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from corpus.corruption.masking import Marks, Targets, hide
 from corpus.corruption.pairs import make_pairs, make_singles
 from corpus.corruption.rows import Rows, corrupt_rows
-from corpus.instances import InstanceShard
+from corpus.instance_kinds import MaskedInstances
 from corpus.ragged import Ints
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ class BertObjective:
     `next_sentence=False` reads single segments; `whole_word=True` hides words, not pieces (the later BERT
     models).
     """
+
+    makes: ClassVar = MaskedInstances
+    uses_mask: ClassVar = True
 
     max_seq_len: int = 128
     masked_share: float = 0.15
@@ -56,7 +59,7 @@ class BertObjective:
 
     def corrupt(
         self, shard: TokenShard, marks: Marks, *, seed: int, pass_number: int, documents: Ints | None = None
-    ) -> InstanceShard:
+    ) -> MaskedInstances:
         """The instances of a shard's documents, or of only some `documents` (indices): the same bits either
         way.
         """
@@ -66,7 +69,14 @@ class BertObjective:
             short_share=self.short_share,
         )
         return corrupt_rows(
-            shard, marks, segments, self.noise, seed=seed, pass_number=pass_number, documents=documents
+            shard,
+            marks,
+            segments,
+            self.noise,
+            pairs=self.next_sentence,
+            seed=seed,
+            pass_number=pass_number,
+            documents=documents,
         )
 
     def noise(self, rows: Rows) -> Targets:

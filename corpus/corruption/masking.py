@@ -5,8 +5,10 @@ After create_pretraining_data.py (google-research/bert@eedf571), semantics `code
 too; the random piece is uniform over the whole vocabulary, special tokens included.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +17,37 @@ from corpus.corruption.choose import Bools, choose, choose_units
 from corpus.ragged import Ints, offsets_of, rows_of
 from corpus.stream import Stream, Words, below
 
+if TYPE_CHECKING:
+    from corpus.vocabulary.columns import Encoder
+
 _PICK, _REPLACE = 0, 1  # parts of an instance's stream
 
 
 @dataclass(frozen=True, kw_only=True)
 class Marks:
-    """What an objective must know of the vocabulary: its size and the ids of the special tokens."""
+    """What an objective must know of the vocabulary: its size and the ids of the special tokens.
+
+    RoBERTa's and BART's <s> and </s>, and GPT-2's one <|endoftext|>, are `cls_id` and `sep_id`.
+    """
 
     vocab_size: int
     cls_id: int
     sep_id: int
-    mask_id: int
+    mask_id: int | None  # None: the objective hides nothing
+    special_ids: tuple[int, ...] = ()  # those and the others, e.g. [PAD], ascending
+
+    @classmethod
+    def of(cls, encoder: Encoder, *, mask: bool) -> Self:
+        """Raises ValueError if a mask is needed and the vocabulary has none."""
+        ids = {encoder.cls_id, encoder.sep_id, encoder.pad_id, encoder.unk_id}
+        mask_id = encoder.mask_id if mask else None
+        return cls(
+            vocab_size=encoder.vocab_size,
+            cls_id=encoder.cls_id,
+            sep_id=encoder.sep_id,
+            mask_id=mask_id,
+            special_ids=tuple(sorted(ids if mask_id is None else ids | {mask_id})),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +114,7 @@ def replace(
 ) -> Any:
     """(M,) what is read instead: [MASK], the token itself, or any; the upper bits say which of the three."""
     masked_up_to, kept_up_to = (round(share * 2.0**32) for share in (masked, masked + kept))
+    assert marks.mask_id is not None, "Marks.of(..., mask=True) for objectives that hide tokens"
     draw_M = bits_M >> np.uint64(32)
     any_M = below(bits_M << np.uint64(32), marks.vocab_size).astype(original_M.dtype)
     read_M = np.where(draw_M < kept_up_to, original_M, any_M)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from corpus.corruption.masking import Marks, Targets
 from corpus.corruption.pairs import Segments
-from corpus.instances import InstanceShard
+from corpus.instance_kinds import NO_PAIR, MaskedInstances
 from corpus.ragged import Ints, blocks, offsets_of, ranges
 from corpus.stream import Stream
 
@@ -33,7 +33,7 @@ class Rows:
 
     tokens_T: npt.NDArray[Any]  # the noise changes it in place
     lengths_B: Ints
-    segment_b_B: Ints  # where B begins in its row, as in InstanceShard
+    segment_b_B: Ints  # where B begins in its row, as in MaskedInstances
     stream: Stream  # keyed by instance
     segments: Segments
     shard: TokenShard
@@ -58,10 +58,11 @@ def corrupt_rows(
     make_segments: Callable[..., Segments],
     noise: Callable[[Rows], Targets],
     *,
+    pairs: bool,
     seed: int,
     pass_number: int,
     documents: Ints | None = None,
-) -> InstanceShard:
+) -> MaskedInstances:
     """The instances of a shard's documents, or of only some `documents` (indices): the same bits either way.
 
     `make_segments(shard, documents, stream=...)` says which tokens a row holds, `noise` what is done to them.
@@ -100,14 +101,16 @@ def corrupt_rows(
             marks=marks,
         )
         targets.append(noise(rows))
-    return InstanceShard(
+    return MaskedInstances(
         tokens=tokens_T,
         offsets=offsets,
         segment_b=segment_b_B.astype(np.int32),
         target_positions=_joined([t.positions_M for t in targets], np.int32),
         target_tokens=_joined([t.tokens_M for t in targets], source.dtype),
         target_offsets=offsets_of(_joined([np.diff(t.offsets) for t in targets], np.int64)),
-        is_random=segments.is_random.astype(np.uint8),
+        pair_label=segments.is_random.astype(np.uint8)
+        if pairs
+        else np.full(len(segments), NO_PAIR, np.uint8),
         instance_id=chunks.keys_N,
         document=documents[segments.document].astype(np.int32),
     )

@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import blake2b
 from importlib import metadata
 from pathlib import Path
@@ -44,41 +45,38 @@ from torch import nn
 
 from corpus.corruption.bert import BertObjective
 from corpus.corruption.masking import Marks
-from corpus.instances import InstanceShard
-from corpus.ragged import offsets_of, ranges
+from corpus.instance_kinds import MaskedInstances
 from corpus.shards import TokenShard, encode_documents, write_shard
 from corpus.wordpiece.count import count_words
 from corpus.wordpiece.encode import Encoder
 from corpus.wordpiece.train import WordPieceConfig, learn_vocabulary
 from tests.benchmarks.bench_tokenize import take, texts_of
-from training.batches import PretrainingBatch
 from training.exchange_bert import their_config, their_names
 from training.models import bert
 from training.optim import adamw
+from training.pretraining_batches import MaskedBatch
 
 ROWS, LENGTH, WARMUP_STEPS, LEARNING_RATE = 32, 128, 100, 1e-4
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def instances_of(encoder: Encoder, texts: list[str], *, next_sentence: bool) -> InstanceShard:
+def instances_of(encoder: Encoder, texts: list[str], *, next_sentence: bool) -> MaskedInstances:
     """The instances our own pipeline makes of the texts."""
     column = pa.array(texts, pa.large_string())
     ids = pa.array([blake2b(text.encode(), digest_size=16).digest() for text in texts], pa.binary(16))
-    marks = Marks(
-        vocab_size=encoder.vocab_size, cls_id=encoder.cls_id, sep_id=encoder.sep_id, mask_id=encoder.mask_id
-    )
+    marks = Marks.of(encoder, mask=True)
     objective = BertObjective(max_seq_len=LENGTH, next_sentence=next_sentence)
     with tempfile.TemporaryDirectory() as folder:
         write_shard(Path(folder) / "shard.arrow", encode_documents(encoder, ids, column))
         return objective.corrupt(TokenShard.open(Path(folder) / "shard.arrow"), marks, seed=0, pass_number=0)
 
 
-def batches_of(encoder: Encoder, texts: list[str], shape: str, count: int) -> list[PretrainingBatch]:
+def batches_of(encoder: Encoder, texts: list[str], shape: str, count: int) -> list[MaskedBatch]:
     """`count` batches of 32 instances in random order; only their masked tokens are predicted."""
     if shape == "lines":
         texts = list({line for text in texts for line in text.split("\n") if line})
     shard = instances_of(encoder, sorted(texts), next_sentence=shape != "lines")
-    lengths, targets = np.diff(shard.offsets), np.diff(shard.target_offsets)
+    lengths = shard.lengths()
     usable = np.flatnonzero((lengths == LENGTH) | (shape != "fixed"))
     order = np.random.default_rng(0).permutation(usable)
     if len(order) < count * ROWS:
@@ -86,23 +84,11 @@ def batches_of(encoder: Encoder, texts: list[str], shape: str, count: int) -> li
             f"the text gives {len(order)} instances; {count * ROWS} are needed: "
             "give more text or fewer --rounds"
         )
-    batches = []
-    for rows in order[: count * ROWS].reshape(count, ROWS):
-        hidden = ranges(shard.target_offsets[rows], targets[rows])
-        batch = PretrainingBatch.from_columns(
-            tokens=shard.tokens[ranges(shard.offsets[rows], lengths[rows])],
-            offsets=offsets_of(lengths[rows]),
-            segment_b=shard.segment_b[rows],
-            target_positions=shard.target_positions[hidden],
-            target_offsets=offsets_of(targets[rows]),
-            target_tokens=shard.target_tokens[hidden],
-            is_random=None,
-        )
-        batches.append(batch)
-    return batches
+    chosen = order[: count * ROWS].reshape(count, ROWS)
+    return [replace(MaskedBatch.of(shard.take(rows)), pair_label_B=None) for rows in chosen]
 
 
-def padded(batch: PretrainingBatch) -> dict[str, torch.Tensor]:
+def padded(batch: MaskedBatch) -> dict[str, torch.Tensor]:
     """What the collator would hand to transformers."""
     tokens = batch.tokens
     real_BL = torch.arange(tokens.max_seq_len) < tokens.cu_seqlens.diff()[:, None]
@@ -164,7 +150,7 @@ def seconds(work: Callable[[], float]) -> tuple[float, float]:
 
 
 def compare(
-    size: str, precision: str, shape: str, batches: list[PretrainingBatch], given: Any, vocab_size: int
+    size: str, precision: str, shape: str, batches: list[MaskedBatch], given: Any, vocab_size: int
 ) -> None:
     dtype = DTYPES[precision]
     ours, peer = models(size, vocab_size)

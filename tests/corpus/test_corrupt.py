@@ -12,7 +12,7 @@ import pytest
 from corpus.corrupt import CorruptConfig, corrupt
 from corpus.corruption.bert import BertObjective
 from corpus.corruption.masking import Marks
-from corpus.instances import Instances, InstanceShard
+from corpus.instances import Instances, open_instances
 from corpus.order import Order
 from corpus.shards import TokenShard, encode_documents, write_shard
 from corpus.wordpiece.encode import Encoder
@@ -81,7 +81,7 @@ def test_prepared_ahead_equals_on_the_fly(store, vocabulary, shards):
     for name in SHARDS:
         shard = TokenShard.open(shards.path(f"{name}.arrow"))
         for number in range(3):
-            ahead = InstanceShard.open(made.path(f"{name}-{number:03d}.arrow"))
+            ahead = open_instances(made.path(f"{name}-{number:03d}.arrow"))
             assert CONFIG.objective.corrupt(shard, marks, seed=7, pass_number=number).same_as(ahead)
             at = 0
             for document in range(len(shard)):
@@ -96,14 +96,14 @@ def test_prepared_ahead_equals_on_the_fly(store, vocabulary, shards):
 
 def test_counts_say_what_was_met(store, vocabulary, shards):
     made = run_step(corrupt, CONFIG, store=store, shards=shards, vocabulary=vocabulary)
-    opened = [InstanceShard.open(made.path(name)) for name in made.names()]
+    opened = [open_instances(made.path(name)) for name in made.names()]
     assert made.counts["documents"] == 3 * 22
     assert made.counts["empty_documents"] == 3
     assert made.counts["one_sentence_documents"] >= 3
     assert made.counts["instances"] == sum(len(one) for one in opened)
     assert made.counts["tokens"] == sum(len(one.tokens) for one in opened)
     assert made.counts["targets"] == sum(len(one.target_tokens) for one in opened)
-    assert made.counts["random_next"] == sum(int(one.is_random.sum()) for one in opened)
+    assert made.counts["random_next"] == sum(int(one.pair_label.sum()) for one in opened)
 
 
 def test_an_epoch_gathers_every_instance_once(store, vocabulary, shards):
@@ -111,7 +111,7 @@ def test_an_epoch_gathers_every_instance_once(store, vocabulary, shards):
     order = Order(seed=1, count=len(instances))
     seen = [instances.gather(order.index(range(n, n + 7))) for n in range(0, 7 * (len(instances) // 7), 7)]
     last = instances.gather(order.index(range(7 * len(seen), len(instances))))
-    ids = np.concatenate([batch.instance_id_B for batch in [*seen, last]])
+    ids = np.concatenate([batch.instance_id for batch in [*seen, last]])
     assert len(ids) == len(set(ids)) == len(instances)
 
 
@@ -163,7 +163,7 @@ def test_retired_documents_are_in_no_instance_and_the_others_lead_back_to_their_
     generation = run_step(retire, 1, store=store)
     made = run_step(corrupt, CONFIG, store=store, shards=shards, vocabulary=vocabulary, generation=generation)
     for name in SHARDS:
-        found = InstanceShard.open(made.path(f"{name}-000.arrow"))
+        found = open_instances(made.path(f"{name}-000.arrow"))
         assert len(found)
         assert not set(found.document.tolist()) & gone[name]
         for row in range(0, len(found), 5):  # what is not hidden of A is a part of that document's tokens

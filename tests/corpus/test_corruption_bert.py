@@ -14,6 +14,7 @@ from corpus.corruption.bert import BertObjective
 from corpus.corruption.choose import choose, choose_units
 from corpus.corruption.masking import Marks, budgets
 from corpus.corruption.pairs import make_pairs, trims
+from corpus.instance_kinds import NO_PAIR
 from corpus.ragged import offsets_of
 from corpus.stream import Stream
 from tests.corpus import reference_bert as plain
@@ -100,7 +101,7 @@ def test_instances_equal_the_plain_loop_given_the_same_draws(objective, lengths)
             assert ours.instance_id[number] == identity
             assert ours.tokens[begin:end].tolist() == [ids.get(t, t) for t in read]
             assert ours.segment_b[number] == len(pair.a) + 2
-            assert bool(ours.is_random[number]) == pair.is_random
+            assert bool(ours.pair_label[number]) == pair.is_random
             assert ours.target_positions[first:last].tolist() == positions
             assert ours.target_tokens[first:last].tolist() == targets
             number += 1
@@ -181,7 +182,7 @@ def test_prepared_ahead_equals_on_the_fly_for_any_subset_of_documents(objective)
         objective.corrupt(shard, MARKS, seed=5, pass_number=1, documents=np.array([i]))
         for i in range(len(ODD) + 60)
     ]
-    for name in ("tokens", "segment_b", "target_positions", "target_tokens", "is_random", "instance_id"):
+    for name in ("tokens", "segment_b", "target_positions", "target_tokens", "pair_label", "instance_id"):
         assert np.array_equal(np.concatenate([getattr(one, name) for one in apart]), getattr(ahead, name)), (
             name
         )
@@ -244,7 +245,7 @@ def test_rows_are_well_formed_and_targets_restore_the_text(objective):
         assert np.all(made.tokens[made.offsets[:-1] + made.segment_b - 1] == MARKS.sep_id)
     else:
         assert np.array_equal(made.segment_b, lengths)
-        assert not made.is_random.any()
+        assert (made.pair_label == NO_PAIR).all()
     targets = np.zeros(len(made.tokens), bool)
     targets[made.target_positions + np.repeat(made.offsets[:-1], hidden)] = True
     assert not (targets & special).any()
@@ -277,16 +278,16 @@ def test_empty_documents_give_nothing_and_tiny_ones_one_instance_each():
     single = BertObjective(next_sentence=False).corrupt(shard, MARKS, seed=0, pass_number=0)
     assert np.diff(pair.offsets).tolist() == [5, 5]
     assert np.diff(single.offsets).tolist() == [3, 3]
-    assert pair.is_random.tolist() == [1, 1]
+    assert pair.pair_label.tolist() == [1, 1]
     assert np.diff(pair.target_offsets).tolist() == np.diff(single.target_offsets).tolist() == [1, 1]
 
 
 def test_a_lone_document_lends_to_itself_and_is_still_called_random():
     shard = shard_of([[5, 6]])
     made = [BertObjective().corrupt(shard, MARKS, seed=s, pass_number=0) for s in range(20)]
-    assert any(one.is_random.any() for one in made)
+    assert any(one.pair_label.any() for one in made)
     alone = BertObjective().corrupt(shard_of([[9]]), MARKS, seed=0, pass_number=0)
-    assert alone.is_random.tolist() == [1]
+    assert alone.pair_label.tolist() == [1]
     assert np.diff(alone.offsets).tolist() == [9 + 9 + 3]
 
 

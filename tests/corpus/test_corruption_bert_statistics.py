@@ -85,7 +85,7 @@ def test_pairs_have_the_statistics_of_the_plain_loop(reference):
     assert same_distribution(lengths - a, theirs[:, 1])
     share = theirs[:, 2].mean()
     assert share > 0.5  # one-sentence chunks are always random
-    difference = made.is_random.mean() - share
+    difference = made.pair_label.mean() - share
     assert abs(difference) < 4 * np.sqrt(share * (1 - share) * (1 / len(made) + 1 / len(theirs)))
     assert abs(len(made) / len(theirs) - 1) < 0.02
 

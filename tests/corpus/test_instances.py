@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from corpus.corruption.bert import BertObjective
-from corpus.instances import Instances, InstanceShard
+from corpus.instances import Instances, open_instances
 from infra.artifacts import Artifact, Counts
 from infra.materialize import run_step
 from infra.output import Output
@@ -35,7 +35,7 @@ def prepared(store: Folder) -> Artifact:
 def test_a_file_gives_back_every_column_and_is_byte_deterministic(part, tmp_path: Path):
     part.write(tmp_path / "one.arrow")
     part.write(tmp_path / "two.arrow")
-    assert InstanceShard.open(tmp_path / "one.arrow").same_as(part)
+    assert open_instances(tmp_path / "one.arrow").same_as(part)
     assert (tmp_path / "one.arrow").read_bytes() == (tmp_path / "two.arrow").read_bytes()
 
 
@@ -56,28 +56,25 @@ def test_gathered_rows_are_the_rows_of_the_files_in_the_order_asked(prepared):
     asked = np.random.default_rng(0).integers(0, len(rows), 50)
     asked[:3] = 0, len(rows) - 1, 0
     batch = instances.gather(asked)
-    assert batch.cu_seqlens.dtype == np.int32
     for i, index in enumerate(asked):
         part, row = rows[index]
         begin, end = part.offsets[row], part.offsets[row + 1]
-        mine = slice(batch.cu_seqlens[i], batch.cu_seqlens[i + 1])
-        assert batch.tokens_T[mine].tolist() == part.tokens[begin:end].tolist()
-        assert batch.positions_T[mine].tolist() == list(range(end - begin))
-        assert batch.segments_T[mine].tolist() == [int(p >= part.segment_b[row]) for p in range(end - begin)]
-        assert batch.next_sentence_B[i] == part.is_random[row]
-        assert batch.instance_id_B[i] == part.instance_id[row]
-        inside = (batch.target_index_M >= mine.start) & (batch.target_index_M < mine.stop)
+        assert (
+            batch.tokens[batch.offsets[i] : batch.offsets[i + 1]].tolist() == part.tokens[begin:end].tolist()
+        )
+        for name in ("segment_b", "pair_label", "instance_id", "document"):
+            assert getattr(batch, name)[i] == getattr(part, name)[row]
+        mine = slice(batch.target_offsets[i], batch.target_offsets[i + 1])
         targets = slice(part.target_offsets[row], part.target_offsets[row + 1])
-        assert (batch.target_index_M[inside] - mine.start).tolist() == part.target_positions[targets].tolist()
-        assert batch.target_tokens_M[inside].tolist() == part.target_tokens[targets].tolist()
-    assert batch.max_seq_len == np.diff(batch.cu_seqlens).max()
-    assert {a.dtype for a in (batch.tokens_T, batch.segments_T, batch.target_index_M)} == {np.dtype(np.int64)}
+        assert batch.target_positions[mine].tolist() == part.target_positions[targets].tolist()
+        assert batch.target_tokens[mine].tolist() == part.target_tokens[targets].tolist()
+    assert {a.dtype for a in (batch.tokens, batch.segment_b, batch.target_positions)} == {np.dtype(np.int64)}
 
 
 def test_an_empty_batch_and_a_wrong_index(prepared):
     instances = Instances(prepared)
     batch = instances.gather(np.zeros(0, np.int64))
-    assert (len(batch.tokens_T), batch.max_seq_len, batch.cu_seqlens.tolist()) == (0, 0, [0])
+    assert (len(batch), len(batch.tokens), batch.offsets.tolist()) == (0, 0, [0])
     for wrong in (-1, len(instances)):
         with pytest.raises(IndexError, match="asked for"):
             instances.gather(np.array([wrong]))
@@ -87,9 +84,9 @@ def test_a_file_that_holds_something_else_is_named(tmp_path: Path):
     path = tmp_path / "noise.arrow"
     path.write_bytes(b"not arrow at all")
     with pytest.raises(ValueError, match=r"noise.arrow is not a file of instances"):
-        InstanceShard.open(path)
+        open_instances(path)
     batch = pa.record_batch({"tokens": [1, 2]})
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as file:
         file.write_batch(batch)
     with pytest.raises(ValueError, match=r"noise.arrow is not a file of instances"):
-        InstanceShard.open(path)
+        open_instances(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from infra.folder_local import LocalFolder
-from tests.training.tiny import TinyModel, batch_at, predictions
+from tests.training.tiny import TinyModel, batch_at
 from training.checkpoint import Checkpoints
 from training.loop import TrainConfig, train
 
@@ -64,7 +64,5 @@ def train_tiny(folder: str, config: TrainConfig, kill_at: int | None, *, report)
         return batch_at(numbers)
 
     checkpoints = Checkpoints(LocalFolder(Path(folder) / "checkpoints"), {"steps": config.steps})
-    trained = train(
-        TinyModel(), batches, config, predictions=predictions, checkpoints=checkpoints, report=report
-    )
+    trained = train(TinyModel(), batches, config, checkpoints=checkpoints, report=report)
     return trained.history["loss"]

@@ -9,10 +9,12 @@ import pytest
 import torch
 import transformers
 
-from training.batches import PretrainingBatch, TokenBatch
+from corpus.instance_kinds import MaskedInstances
+from training.batches import TokenBatch
 from training.exchange import import_folder
 from training.models import bert
 from training.models.bert import BertConfig, BertForPretraining
+from training.pretraining_batches import MaskedBatch
 
 LENGTHS = [9, 3, 70, 2, 33, 64, 5, 12]
 CONFIG = BertConfig(
@@ -49,29 +51,32 @@ def pair(tmp_path_factory) -> tuple[BertForPretraining, transformers.BertForPreT
 
 def random_batch(
     lengths: list[int] = LENGTHS, vocab_size: int = CONFIG.vocab_size, seed: int = 0
-) -> PretrainingBatch:
+) -> MaskedBatch:
     noise = np.random.default_rng(seed)
     offsets = np.cumsum([0, *lengths])
     positions = [np.sort(noise.choice(length, max(1, length // 6), replace=False)) for length in lengths]
-    return PretrainingBatch.from_columns(
+    found = MaskedInstances(
         tokens=noise.integers(0, vocab_size, offsets[-1]),
         offsets=offsets,
         segment_b=np.array([length // 2 for length in lengths]),
         target_positions=np.concatenate(positions),
         target_offsets=np.cumsum([0, *(len(row) for row in positions)]),
         target_tokens=noise.integers(0, vocab_size, sum(len(row) for row in positions)),
-        is_random=noise.integers(0, 2, len(lengths)),
+        pair_label=noise.integers(0, 2, len(lengths)),
+        instance_id=np.zeros(len(lengths), np.uint64),
+        document=np.zeros(len(lengths), np.int64),
     )
+    return MaskedBatch.of(found)
 
 
-def padded(batch: PretrainingBatch) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def padded(batch: MaskedBatch) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """The inputs transformers wants, and which of its B,L places are real (in the order of our stream)."""
     tokens = batch.tokens
     real_BL = torch.arange(tokens.max_seq_len) < tokens.cu_seqlens.diff()[:, None]
     labels_T = torch.full_like(tokens.tokens_T, -100).index_copy(
         0, batch.target_index_M, batch.target_tokens_M
     )
-    inputs = {"attention_mask": real_BL.long(), "next_sentence_label": batch.next_sentence_B}
+    inputs = {"attention_mask": real_BL.long(), "next_sentence_label": batch.pair_label_B}
     for name, values, filler in (
         ("input_ids", tokens.tokens_T, 0),
         ("token_type_ids", tokens.segments_T, 0),
@@ -240,11 +245,11 @@ def test_it_learns_a_handful_of_sequences():
 def test_without_pairs_there_is_no_sentence_loss(pair):
     ours, _ = pair
     whole = random_batch()
-    alone = PretrainingBatch(
+    alone = MaskedBatch(
         tokens=whole.tokens,
         target_index_M=whole.target_index_M,
         target_tokens_M=whole.target_tokens_M,
-        next_sentence_B=None,
+        pair_label_B=None,
     )
     losses = ours(alone)
     assert list(losses.parts) == ["masked_lm"]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.training.tiny import TinyModel, batch_at, predictions
+from tests.training.tiny import TinyModel, batch_at
 from training.checkpoint import check_fits
 from training.engine import Engine, noise_key
 from training.optim import adamw, decay_groups
@@ -21,7 +21,6 @@ def run(steps=4, *, batch=8, pieces=1, dropout=0.1, model=None, **settings):
         figures = [
             engine.step(
                 [batch_at(range(s * batch + q * size, s * batch + (q + 1) * size)) for q in engine.share],
-                predictions=predictions,
                 learning_rate=1e-2,
                 noise=lambda q, s=s: noise_key(0, s, q),
             )
@@ -100,7 +99,6 @@ def test_a_restored_engine_goes_on_bitwise_and_its_state_comes_back_unchanged(st
         rest = [
             engine.step(
                 [batch_at(range(s * 8, s * 8 + 8))],
-                predictions=predictions,
                 learning_rate=1e-2,
                 noise=lambda q, s=s: noise_key(0, s, q),
             )
@@ -121,7 +119,6 @@ def test_a_state_written_at_one_stage_continues_at_another():
         engine.restore(*state)
         figures = engine.step(
             [batch_at(range(24, 32))],
-            predictions=predictions,
             learning_rate=1e-2,
             noise=lambda q: noise_key(0, 3, q),
         )

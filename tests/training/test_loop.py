@@ -5,7 +5,7 @@ import torch
 
 from infra.folder_local import LocalFolder
 from infra.report import SILENT
-from tests.training.tiny import TinyModel, batch_at, predictions
+from tests.training.tiny import TinyModel, batch_at
 from training.checkpoint import Checkpoints
 from training.loop import NotFinite, TrainConfig, train
 
@@ -31,7 +31,7 @@ def run(folder=None, batches=batch_at, **changes):
     config = TrainConfig(**{**SMALL, **changes})
     model = TinyModel()
     checkpoints = None if folder is None else Checkpoints(folder, {"TrainConfig": {"steps": config.steps}})
-    trained = train(model, batches, config, predictions=predictions, checkpoints=checkpoints)
+    trained = train(model, batches, config, checkpoints=checkpoints)
     return trained.history, model
 
 
@@ -121,7 +121,7 @@ def test_progress_ends_at_the_last_step_and_carries_loss_and_speed():
         def metrics(self, step, values):
             events.append((step, dict(values)))
 
-    train(TinyModel(), batch_at, TrainConfig(**SMALL), predictions=predictions, report=Listening())
+    train(TinyModel(), batch_at, TrainConfig(**SMALL), report=Listening())
     done, total, unit, figures = events[-2]
     assert (done, total, unit) == (20, 20, "steps")
     assert figures["tokens_per_second"] > 0

@@ -84,7 +84,7 @@ def test_samples_are_a_function_of_their_numbers(store):
     whole, part = batch_at(range(8)), batch_at(range(4, 8))
     start = int(whole.tokens.cu_seqlens[4])
     assert whole.tokens.tokens_T[start:].equal(part.tokens.tokens_T)
-    assert whole.next_sentence_B[4:].equal(part.next_sentence_B)
+    assert whole.pair_label_B[4:].equal(part.pair_label_B)
     later = samples(CONFIG, (prepared.instances(store),))(range(4, 8))
     assert part.target_tokens_M.equal(later.target_tokens_M)
 

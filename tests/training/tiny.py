@@ -23,6 +23,10 @@ class TinyBatch:
     def to(self, device: torch.device | str) -> "TinyBatch":
         return self
 
+    @property
+    def num_tokens(self) -> int:
+        return self.tokens.num_tokens
+
 
 def batch_at(numbers: range) -> TinyBatch:
     """Sample n depends on n alone."""
@@ -44,10 +48,6 @@ def batch_at(numbers: range) -> TinyBatch:
     )
 
 
-def predictions(batch: TinyBatch) -> dict[str, int]:
-    return {"masked_lm": len(batch.target_tokens_M), "next_sentence": len(batch.next_sentence_B)}
-
-
 class TinyModel(nn.Module):
     def __init__(self, size: int = 16, dropout: float = 0.1) -> None:
         super().__init__()
@@ -58,6 +58,9 @@ class TinyModel(nn.Module):
             self.inner = nn.Linear(size, size)
             self.pair = nn.Linear(size, 2)
             self.dropout = nn.Dropout(dropout)
+
+    def predictions(self, batch: TinyBatch) -> dict[str, int]:
+        return {"masked_lm": len(batch.target_tokens_M), "next_sentence": len(batch.next_sentence_B)}
 
     def forward(self, batch: TinyBatch) -> Losses:
         x_TD = self.token(batch.tokens.tokens_T)

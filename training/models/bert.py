@@ -13,12 +13,14 @@ Letters: `B` sequences, `T` tokens, `M` targets, `D` hidden size, `V` vocabulary
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.batches import PretrainingBatch, TokenBatch
+from corpus.instance_kinds import MaskedInstances
+from training.batches import TokenBatch
 from training.losses import Losses
 from training.models.initialize import initialize
 from training.models.layers.attention import find_spans
@@ -26,11 +28,14 @@ from training.models.layers.embeddings import Embeddings
 from training.models.layers.encoder import EncoderLayer
 from training.models.layers.heads import MaskedLMHead, Pooler
 from training.models.layers.shapes import with_filler
+from training.pretraining_batches import MaskedBatch
 
 
 @dataclass(frozen=True, kw_only=True)
 class BertConfig:
     """The shape of a BERT; sizes are counts, `max_seq_len` is tokens."""
+
+    reads: ClassVar = MaskedInstances
 
     vocab_size: int
     hidden_size: int
@@ -63,14 +68,9 @@ class BertConfig:
                 f"equally; choose a hidden_size that is a multiple of {self.num_heads}"
             )
 
-
-def useful_threads(config: BertConfig) -> int | None:
-    """How many threads a training process can use on a CPU; None: all there are.
-
-    Below a hidden size of 200 the products are so small that two threads wait for each other longer than they compute:
-    the quickstart's 2 x 128 trained at 10,500 tokens/s on one thread, at 6,400 to 8,800 on two (one run each).
-    """
-    return 1 if config.hidden_size < 200 else None
+    def network(self, *, seed: int | None = 0) -> "BertForPretraining":
+        """What is pretrained; with seed None its weights are left on the meta device."""
+        return BertForPretraining(self, seed=seed)
 
 
 def tiny(vocab_size: int = 30522) -> BertConfig:
@@ -165,7 +165,7 @@ class Bert(nn.Module):
 
 
 class BertForPretraining(nn.Module):
-    """Masked-LM and next-sentence heads on a BERT: `PretrainingBatch -> Losses`."""
+    """Masked-LM and next-sentence heads on a BERT: `MaskedBatch -> Losses`."""
 
     def __init__(self, config: BertConfig, *, seed: int | None = 0) -> None:
         super().__init__()
@@ -181,7 +181,12 @@ class BertForPretraining(nn.Module):
         if seed is not None:
             initialize(self, seed=seed, std=config.initializer_std)
 
-    def forward(self, batch: PretrainingBatch) -> Losses:
+    def predictions(self, batch: MaskedBatch) -> dict[str, int]:
+        """How many predictions each part of the loss is a mean over."""
+        counts = {"masked_lm": len(batch.target_tokens_M)}
+        return counts if batch.pair_label_B is None else {**counts, "next_sentence": len(batch)}
+
+    def forward(self, batch: MaskedBatch) -> Losses:
         x_TD = self.bert(batch.tokens)
         embedding_VD = self.bert.embeddings.token.weight
         x_MD = x_TD.index_select(0, batch.target_index_M)
@@ -191,10 +196,10 @@ class BertForPretraining(nn.Module):
             "masked_lm_correct": correct,
             "masked_lm_count": correct.new_tensor(len(batch.target_tokens_M)),
         }
-        if batch.next_sentence_B is not None:
+        if batch.pair_label_B is not None:
             logits_B2 = self._next_sentence(x_TD, batch.tokens).float()
-            parts["next_sentence"] = F.cross_entropy(logits_B2, batch.next_sentence_B)
-            counts["next_sentence_correct"] = (logits_B2.argmax(-1) == batch.next_sentence_B).sum()
+            parts["next_sentence"] = F.cross_entropy(logits_B2, batch.pair_label_B)
+            counts["next_sentence_correct"] = (logits_B2.argmax(-1) == batch.pair_label_B).sum()
             counts["next_sentence_count"] = correct.new_tensor(len(batch))
         return Losses(total=torch.stack(list(parts.values())).sum(), parts=parts, counts=counts)
 

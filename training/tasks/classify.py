@@ -64,6 +64,9 @@ class BertForClassification(nn.Module):
         if seed is not None:
             initialize(self, seed=seed, std=config.initializer_std)
 
+    def predictions(self, batch: ClassificationBatch) -> dict[str, int]:
+        return {"label": len(batch)}
+
     def forward(self, batch: ClassificationBatch) -> Losses:
         logits_BC = self.logits(batch.tokens).float()
         loss = F.cross_entropy(logits_BC, batch.labels_B)

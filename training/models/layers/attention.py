@@ -1,5 +1,5 @@
 """Self-attention over a flat stream (Vaswani et al. 2017, section 3.2): a token sees its own sequence,
-nothing else.
+nothing else; in a causal model only itself and what is to its left.
 
     stream   aaaaaaaa bbb cc ddd eeeeee...          a tile is a run of the stream: a long sequence by itself,
     tiles    [------] [--------] [-----...          or neighbours that together have at most 64 tokens
@@ -39,6 +39,7 @@ head.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -60,13 +61,14 @@ class Spans:
     cu_seqlens: Tensor  # int32 (B + 1,)
     max_seq_len: int
     tiles: list[tuple[int, int]]  # the tokens of each tile, [begin, end); empty on a GPU
-    tile_masks: list[Tensor | None]  # float32 (L, L), 0 inside a sequence, -inf across; None for a single one
+    tile_masks: list[Tensor | None]  # float32 (L, L), 0 where seen, else -inf; None: everything is seen
+    causal: bool = False
 
 
-def find_spans(cu_seqlens: Tensor, max_seq_len: int, filler: int = 0) -> Spans:
+def find_spans(cu_seqlens: Tensor, max_seq_len: int, filler: int = 0, *, causal: bool = False) -> Spans:
     """`filler` rows behind the last sequence (training/models/layers/shapes.py) are attended like one more."""
     if cu_seqlens.device.type != "cpu":
-        return Spans(cu_seqlens, max_seq_len, [], [])
+        return Spans(cu_seqlens, max_seq_len, [], [], causal)
     groups: list[list[int]] = []
     room = 0
     for length in [*cu_seqlens.diff().tolist(), *([filler] if filler else [])]:
@@ -84,17 +86,24 @@ def find_spans(cu_seqlens: Tensor, max_seq_len: int, filler: int = 0) -> Spans:
         if end > begin + own:
             lengths = [*lengths, end - begin - own]
         tiles.append((begin, end))
-        masks.append(_block_diagonal(lengths) if len(lengths) > 1 else None)
+        masks.append(_tile_mask(lengths, causal))
         begin += own
-    return Spans(cu_seqlens, max_seq_len, tiles, masks)
+    return Spans(cu_seqlens, max_seq_len, tiles, masks, causal)
 
 
-def _block_diagonal(lengths: list[int]) -> Tensor:
+def _tile_mask(lengths: list[int], causal: bool) -> Tensor | None:
+    if len(lengths) == 1:
+        return _seen_from_left(lengths[0]) if causal else None
     size = sum(lengths)
     mask = torch.full((size, size), -torch.inf)
     for length, end in zip(lengths, accumulate(lengths), strict=True):
-        mask[end - length : end, end - length : end] = 0
+        mask[end - length : end, end - length : end] = _seen_from_left(length) if causal else 0
     return mask
+
+
+@lru_cache(maxsize=64)  # tiles come in few lengths
+def _seen_from_left(size: int) -> Tensor:
+    return torch.full((size, size), -torch.inf).triu_(1)
 
 
 class SelfAttention(nn.Module):
@@ -136,7 +145,7 @@ def _attend_varlen(qkv_T3NH: Tensor, spans: Spans) -> Tensor:
 
     q, k, v = qkv_T3NH.unbind(1)
     cu, longest = spans.cu_seqlens, spans.max_seq_len
-    mixed = varlen_attn(q, k, v, cu, cu, longest, longest)
+    mixed = varlen_attn(q, k, v, cu, cu, longest, longest, window_size=(-1, 0 if spans.causal else -1))
     assert isinstance(mixed, Tensor)  # a pair only when the log-sum-exp is asked for
     return mixed
 
@@ -150,7 +159,10 @@ def attend_padded(qkv_T3NH: Tensor, spans: Spans, dropout: float) -> Tensor:
     real_BL = column_L < spans.cu_seqlens.diff()[:, None]
     index_BL = torch.where(real_BL, starts_B[:, None] + column_L, 0)
     q, k, v = qkv_T3NH[index_BL].permute(2, 0, 3, 1, 4).unbind()
-    mixed_BNLH = F.scaled_dot_product_attention(q, k, v, attn_mask=real_BL[:, None, None], dropout_p=dropout)
+    seen = real_BL[:, None, None]
+    if spans.causal:
+        seen = seen & (column_L <= column_L[:, None])
+    mixed_BNLH = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=dropout)
     return mixed_BNLH.transpose(1, 2)[real_BL]  # row-major order of the mask is the order of the stream
 
 
