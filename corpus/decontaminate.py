@@ -9,7 +9,6 @@ Memory: 8 bytes per n-gram of the evaluation sets and 16 MB for a filter; docume
 """
 
 import json
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +27,7 @@ from corpus.quality.words import Block, Ints, block_of
 from corpus.ragged import blocks, offsets_of, ranges
 from corpus.rolling import U64, prefix, span
 from corpus.scripts import code_points, is_unspaced, script_of
+from corpus.unicode_categories import major
 from infra.artifacts import Artifact, Counts
 from infra.output import Output, PartitionOutput, total
 
@@ -175,7 +175,7 @@ def _bare(texts: pa.LargeStringArray) -> pa.LargeStringArray:
 @cache
 def _in_words() -> npt.NDArray[np.bool_]:
     """(0x40000,) code points that are letters, digits, or marks on them."""
-    return np.array([unicodedata.category(chr(c))[0] in "LNM" for c in range(0x40000)])
+    return major("LNM")
 
 
 def _pieces(texts: pa.LargeStringArray) -> tuple[pa.LargeStringArray, Ints]:

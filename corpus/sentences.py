@@ -15,7 +15,6 @@ A newline always ends a sentence. A long text without any mark is one sentence: 
 Only candidates are looked at closely, about one byte in a hundred: some 100 MB/s per core.
 """
 
-import unicodedata
 from functools import cache
 
 import numpy as np
@@ -23,6 +22,7 @@ import pyarrow as pa
 
 from corpus.abbreviations import ENGLISH, LANGUAGES, OTHER
 from corpus.columns import byte_set, mark, utf8
+from corpus.unicode_categories import among
 
 CLOSERS = "\"')]}”’»›“‘«‹״"  # German closes with “, Danish with «: directly behind a mark they cannot open
 OPENERS = "\"'([{“‘«‹»›”’¿¡„‚<`*#$§–—"  # beside capitals, digits and letters of scripts without case
@@ -314,13 +314,10 @@ def _properties() -> np.ndarray:
     """(0x10002,) uint8: what each character of the basic plane may be; then all others; then the end of a document."""
     table = np.zeros(_END + 1, np.uint8)
     table[:0x10000] = _BREAKS
-    for code in range(0x10000):
-        if unicodedata.category(chr(code)) in ("Lu", "Lt", "Lo", "Lm", "Nd", "Nl", "No", "So", "Ps", "Pi"):
-            table[code] |= _OPENS
-        if unicodedata.category(chr(code)) in ("Lu", "Lt") or (
-            unicodedata.category(chr(code)) == "Lo" and code < 0x2E80
-        ):
-            table[code] |= _INITIAL
+    table[:0x10000][among("Lu", "Lt", "Lo", "Lm", "Nd", "Nl", "No", "So", "Ps", "Pi")[:0x10000]] |= _OPENS
+    initial = among("Lu", "Lt")
+    initial[:0x2E80] |= among("Lo")[:0x2E80]
+    table[:0x10000][initial[:0x10000]] |= _INITIAL
     table[0x10D0:0x1100] |= _OPENS  # Georgian small letters have no capitals in running text
     table[0x2E80:] |= _WIDE
     table[0x10000] = _BREAKS | _OPENS | _WIDE

@@ -13,7 +13,6 @@ Letters, marks and digits are compared, case-folded; everything else (punctuatio
 compared by language, so the same text labelled twice is the same text.
 """
 
-import unicodedata
 from functools import cache
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ import numpy.typing as npt
 from corpus.ragged import Ints, offsets_of, ranges
 from corpus.rolling import prefix, span
 from corpus.stream import Words
+from corpus.unicode_categories import major
 
 SHINGLE_WEIGHT = 80
 LONGEST_WORD = 40  # letters; the longest words of German and Finnish prose have fewer
@@ -107,14 +107,13 @@ def _long_words(classes: npt.NDArray[np.uint8], starts: Ints, size: int) -> Ints
 
 @cache
 def _tables() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
-    """By code point: folded form (0: separator) and class. 1 MB, made once per process in 0.1 s."""
-    folded, classes = np.zeros(_CODES + 1, np.uint32), np.zeros(_CODES + 1, np.uint8)
-    for code in range(_CODES):
-        character = chr(code)
-        if unicodedata.category(character)[0] in "LMN":
-            lower = character.casefold()
-            folded[code] = ord(lower) if len(lower) == 1 else code
-            classes[code] = _SPACED
+    """By code point: folded form (0: separator) and class. 1 MB, made once per process."""
+    kept = np.append(major("LMN")[:_CODES], False)
+    folded = np.where(kept, np.arange(_CODES + 1), 0).astype(np.uint32)
+    classes = np.where(kept, _SPACED, 0).astype(np.uint8)
+    for code, lower in enumerate(map(str.casefold, map(chr, range(_CODES)))):
+        if len(lower) == 1 and kept[code] and ord(lower) != code:
+            folded[code] = ord(lower)
     for class_, blocks in ((_CHARACTER, _CHARACTER_BLOCKS), (_LETTER, _LETTER_BLOCKS)):
         for first, last in blocks:
             inside = classes[first : last + 1]

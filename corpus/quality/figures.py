@@ -22,7 +22,6 @@
 A text longer than MEASURED_BYTES is measured on its beginning, so that memory is bounded.
 """
 
-import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -38,6 +37,7 @@ from corpus.quality.words import Block, Ints, beginnings, block_of, word_hash
 from corpus.ragged import blocks
 from corpus.scripts import ascii_letters, columns_of, wide_script_counts
 from corpus.sentences import sentence_starts
+from corpus.unicode_categories import major
 
 MEASURED_BYTES = 4 << 20
 BLOCK_BYTES = 1 << 20  # keeps the temporaries near the cache
@@ -202,4 +202,4 @@ def _per_document(block: Block, places: Ints) -> Ints:
 @cache
 def _is_letter() -> npt.NDArray[np.bool_]:
     """(0x40000,) code points of category L: letters of all scripts, ideographs among them."""
-    return np.array([unicodedata.category(chr(c))[0] == "L" for c in range(0x40000)])
+    return major("L")

@@ -92,8 +92,15 @@ def _classes() -> UInt8s:
 @cache
 def first_bytes() -> tuple[bytes, Bools]:
     """(table for `mark` of first bytes, (65536,) first two bytes) of all characters that are not OTHER."""
+    codes = np.flatnonzero(_classes())
+    two = 0xC0 | codes >> 6, 0x80 | codes & 0x3F
+    three = 0xE0 | codes >> 12, 0x80 | codes >> 6 & 0x3F
+    four = 0xF0 | codes >> 18, 0x80 | codes >> 12 & 0x3F
+    first, second = (
+        np.select([codes < 0x800, codes < 0x10000], [a, b], c)
+        for a, b, c in zip(two, three, four, strict=True)
+    )
+    assert codes[0] >= 0x80, "an ASCII character has no second byte"
     pairs = np.zeros(1 << 16, np.bool_)
-    for code in np.flatnonzero(_classes()).tolist():
-        first, second, *_ = chr(code).encode()
-        pairs[first << 8 | second] = True
+    pairs[first << 8 | second] = True
     return byte_set((np.flatnonzero(pairs) >> 8).tolist()), pairs

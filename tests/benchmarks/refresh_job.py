@@ -82,7 +82,7 @@ def refresh(job: Job) -> Refresh:
     from infra.ray_cluster import RayMap, connect, disconnect
 
     startup = cpu_now()
-    meter = Meter(startup)
+    meter = Meter(startup, alone=not job.workers)
     flows.step._as_task = meter.step  # in place of Prefect's task around each step
     mapper: Any = RayMap(num_cpus=job.workers) if job.workers else meter.in_turn
     if job.workers:
@@ -135,19 +135,22 @@ def recipe_of(folder: Path, **vocabulary: int) -> Any:
 class Meter:
     """Stands around every step of a run and keeps what it took. A step that runs twice is added up."""
 
-    def __init__(self, startup: float) -> None:
-        self.found = Refresh(total=Taken(), startup=startup, base=peaks()[0])
+    def __init__(self, startup: float, *, alone: bool) -> None:
+        self._processes = (
+            (lambda: [os.getpid()]) if alone else processes
+        )  # to look for workers costs 8 CPU-ms a time
+        self.found = Refresh(total=Taken(), startup=startup, base=peaks([os.getpid()])[0])
         self.steps = self.found.steps
         self._spread = 0.0
 
     def step(self, name: str, title: str, work: Callable[[], R]) -> R:
         if name == CHAIN:
             return work()
-        forget_peaks()
-        self._spread = -workers_cpu()
+        forget_peaks(self._processes())
+        self._spread = -workers_cpu(self._processes())
         result = timed(work)
-        self._spread += workers_cpu()
-        driver, *workers = peaks()
+        self._spread += workers_cpu(self._processes())
+        driver, *workers = peaks(self._processes())
         before = self.steps.get(name, Taken())
         self.steps[name] = Taken(
             wall=before.wall + result.wall,
@@ -191,10 +194,10 @@ def processes() -> list[int]:
     return [os.getpid(), *(w for w in workers if below(w))]
 
 
-def peaks() -> list[float]:
+def peaks(pids: list[int]) -> list[float]:
     """The most resident MB of each since `forget_peaks`."""
     found = []
-    for pid in processes():
+    for pid in pids:
         try:
             status = Path(f"/proc/{pid}/status").read_text()
         except OSError:  # a worker that Ray has just let go
@@ -203,10 +206,10 @@ def peaks() -> list[float]:
     return found
 
 
-def workers_cpu() -> float:
+def workers_cpu(pids: list[int]) -> float:
     """CPU-seconds of the Ray workers until now."""
     ticks = 0
-    for pid in processes()[1:]:
+    for pid in pids[1:]:
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
@@ -215,8 +218,8 @@ def workers_cpu() -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def forget_peaks() -> None:
-    for pid in processes():
+def forget_peaks(pids: list[int]) -> None:
+    for pid in pids:
         try:
             Path(f"/proc/{pid}/clear_refs").write_text("5")  # proc(5): start counting peaks anew
         except OSError:
