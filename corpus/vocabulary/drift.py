@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 DRIFT_FILE: Final = "drift.json"
 FIT_FILE: Final = "training.json"
-_WORDS_A_CALL: Final = 1 << 20
+_WORDS_A_CALL: Final = 1 << 17
 
 Figures = dict[str, int]
 
@@ -72,12 +72,32 @@ def measure_training(config: FitConfig, *, vocabulary: "Artifact", out: "Output"
 
     Writes FIT_FILE (null where a vocabulary was not trained on words). Counts: words, tokens, unknown.
     """
-    encoder = encoder_of(vocabulary)
-    figures: Figures | None = None
-    if encoder.counting is not None and COUNTS_FILE in vocabulary.names():
-        figures = figures_of_words(encoder, read_counts(vocabulary.path(COUNTS_FILE)))
-    out.write_json(FIT_FILE, None if figures is None else with_rates(figures))
-    return figures or {}
+    from infra.output import total
+
+    words = 0
+    if encoder_of(vocabulary).counting is not None and COUNTS_FILE in vocabulary.names():
+        words = len(read_counts(vocabulary.path(COUNTS_FILE)))
+    parts = {f"{begin // _WORDS_A_CALL:04d}": begin for begin in range(0, words, _WORDS_A_CALL)}
+    figures = total(out.map(fit_of_words, parts, vocabulary=vocabulary))
+    out.write_json(FIT_FILE, with_rates(figures) if figures else None)
+    return figures
+
+
+def fit_of_words(begin: int, *, out: "PartitionOutput", vocabulary: "Artifact") -> "Counts":
+    """Words, tokens and unknown tokens of some counted words, each as often as it was counted.
+
+    The process that has written shards knows most of these words already.
+    """
+    encoder = shared_encoder_of(vocabulary)
+    some = read_counts(vocabulary.path(COUNTS_FILE)).slice(begin, _WORDS_A_CALL).combine_chunks()
+    encoded = encoder.encode(column_of(some, "word"))
+    counts = column_of(some, "count").to_pylist()
+    unknown = sums(_unknown(encoder, encoded), encoded.offsets).tolist()
+    return {
+        "words": sum(counts),
+        "tokens": sum(map(int.__mul__, counts, np.diff(encoded.offsets).tolist())),
+        "unknown": sum(map(int.__mul__, counts, unknown)),
+    }
 
 
 def measure_drift(
@@ -109,7 +129,7 @@ def measure_drift(
             if language:
                 figures = by_language.setdefault(language, {})
                 figures[figure] = figures.get(figure, 0) + value
-    encoder = encoder_of(vocabulary)
+    encoder = shared_encoder_of(vocabulary)
     report: dict[str, Any] = {
         "overall": with_rates(_total(by_language)),
         "languages": {language: with_rates(by_language[language]) for language in sorted(by_language)},
@@ -166,20 +186,6 @@ def with_rates(figures: Figures) -> dict[str, int | float | None]:
         "fertility": tokens / words if words else None,
         "unknown_rate": figures["unknown"] / tokens if tokens else None,
     }
-
-
-def figures_of_words(encoder: Encoder, words: pa.Table) -> Figures:
-    """Words, tokens and unknown tokens of counted words, each as often as it was counted."""
-    total = {"words": 0, "tokens": 0, "unknown": 0}
-    for begin in range(0, len(words), _WORDS_A_CALL):
-        some = words.slice(begin, _WORDS_A_CALL).combine_chunks()
-        encoded = encoder.encode(column_of(some, "word"))
-        counts = column_of(some, "count").to_pylist()
-        unknown = sums(_unknown(encoder, encoded), encoded.offsets).tolist()
-        total["words"] += sum(counts)
-        total["tokens"] += sum(map(int.__mul__, counts, np.diff(encoded.offsets).tolist()))
-        total["unknown"] += sum(map(int.__mul__, counts, unknown))
-    return total
 
 
 class Striking(NamedTuple):
