@@ -1,6 +1,7 @@
 # Two commands do everything:   make quickstart   |   make test
 PYTHON ?= python3
 BIN := .venv/bin
+PROCESSES ?= 2
 
 .PHONY: quickstart test check format install clean help
 
@@ -11,7 +12,7 @@ quickstart: .venv/installed  ## the whole pipeline on the documentation this mac
 	$(BIN)/cloze run quickstart
 
 test: .venv/tested  ## install what is missing and run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
 
 check: .venv/tested  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

@@ -10,8 +10,16 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from corpus.corruption.albert import AlbertObjective
+from corpus.corruption.bart import BartObjective
 from corpus.corruption.bert import BertObjective
+from corpus.corruption.bilm import BidirectionalLMObjective
+from corpus.corruption.causal import CausalObjective
 from corpus.corruption.masking import Marks
+from corpus.corruption.mass import MassObjective
+from corpus.corruption.permutation import PermutationObjective
+from corpus.corruption.roberta import RobertaObjective
+from corpus.corruption.spanbert import SpanBertObjective
 from corpus.document import ID_BYTES
 from corpus.generations import retired_ids
 from corpus.shards import TokenShard
@@ -19,7 +27,18 @@ from corpus.vocabulary.open import encoder_of
 from infra.artifacts import Artifact, Counts
 from infra.output import Output, PartitionOutput, total
 
-Objective = BertObjective  # a union, one per objective; what they have in common is corruption/objective.py
+# What they have in common is corruption/objective.py.
+Objective = (
+    BertObjective
+    | RobertaObjective
+    | AlbertObjective
+    | SpanBertObjective
+    | BartObjective
+    | MassObjective
+    | CausalObjective
+    | BidirectionalLMObjective
+    | PermutationObjective
+)
 
 
 @dataclass(frozen=True, kw_only=True)

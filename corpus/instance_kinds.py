@@ -96,11 +96,16 @@ class PermutationInstances(InstanceShard):
 
     tokens: Tokens  # (T,) uncorrupted, special tokens included
     segments: Small  # (T,) 0: memory part and A, 1: B, 2: <cls>
-    order: Small  # (T,) rank in the factorisation; -1: seen by every query of its part
-    offsets: Ints  # (B + 1,)
+    order: Small  # (T,) rank of targets and special tokens in the factorisation of their part; -1: all others
+    offsets: Ints  # (B + 1,) into tokens
     target_positions: Small  # (M,) ascending indices in the row
     target_tokens: Tokens  # (M,)
     target_offsets: Ints  # (B + 1,)
+    reuse_len: (
+        Small  # (B,) tokens of the first part: it sees nothing of the second, and the next row remembers it
+    )
+    continues: Small  # (B,) 1: the text goes on where the row before stopped being remembered
+    backward: Small  # (B,) 1: the text is read from its end
     pair_label: Small  # (B,) 1: B continues A (the opposite of BERT); XLNet has no loss on it
 
     def counts(self) -> dict[str, int]:

@@ -33,6 +33,11 @@ A YAML file names a recipe and the fields it changes:
   pretrain: {train: {steps: 2000}}
 """
 
+PREVIEW_EPILOG = """examples:
+  cloze preview bert "The cat sat on the mat. It purred." --set masked_share=0.4
+  cloze preview quickstart notes.txt --samples 2 --vocabulary train_wordpiece/3f2a
+"""
+
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line. Each sub-command names the function `module:function` that carries it out."""
@@ -137,10 +142,47 @@ def parser() -> argparse.ArgumentParser:
         "--status", action="store_true", help="say whether one runs in the background, and where"
     )
 
+    sub = add(
+        "preview",
+        "preview:preview",
+        "show what an objective makes of a text: what the model reads, what it must predict",
+        PREVIEW_EPILOG,
+    )
+    sub.add_argument(
+        "objective", metavar="OBJECTIVE|RECIPE", help="an objective (bert, bart, ...), or that of a recipe"
+    )
+    sub.add_argument("text", metavar="TEXT|FILE|-", help="an empty line separates documents")
+    sub.add_argument(
+        "--set", action="append", default=[], metavar="a=b", help="change one field of the objective"
+    )
+    sub.add_argument(
+        "--vocabulary",
+        default="",
+        metavar="STEP/DIGEST|NAME",
+        help="tokens of this one (default: whole words)",
+    )
+    sub.add_argument("--samples", type=int, default=4, metavar="N", help="so many instances (default 4)")
+    sub.add_argument("--seed", type=int, default=0)
     sub = add("show", "show:show", "an artifact: manifest, lineage as a tree, files")
     sub.add_argument(
         "artifact", metavar="STEP/DIGEST|NAME", help="as printed by `cloze runs`; a few digits are enough"
     )
+    sub = add(
+        "replay", "replay:replay", "show a past training batch again: documents, noise, loss of every target"
+    )
+    sub.add_argument("run", metavar="RUN", help="pretrain/DIGEST, as printed by `cloze runs`")
+    sub.add_argument("step", type=int, metavar="STEP", help="from 0")
+    sub.add_argument("--samples", type=int, metavar="N", help="only the first N (default: all)")
+    sub.add_argument("--without-losses", action="store_true", help="do not run the network")
+    sub = add("ledger", "replay:ledger", "what a pretraining read of every language, stretch by stretch")
+    sub.add_argument("run", metavar="RUN", help="pretrain/DIGEST, as printed by `cloze runs`")
+    sub = add("compare", "curves:compare", "lay the training curves of several runs over each other")
+    sub.add_argument(
+        "runs", nargs="+", metavar="RUN", help="results of `pretrain`, as printed by `cloze runs`"
+    )
+    sub.add_argument("--by", default="tokens", choices=["steps", "samples", "tokens", "seconds"])
+    sub.add_argument("--figure", default="loss", help="a column of losses.arrow (default loss)")
+    sub.add_argument("--out", default="compare.png", metavar="FILE", help="the picture (default compare.png)")
     add("runs", "show:runs_command", "list runs: when, what, how they ended, their steps").add_argument(
         "--limit", type=int, default=20
     )

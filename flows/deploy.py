@@ -27,7 +27,7 @@ class SmokeConfig:
 
 
 def smoke_test(
-    config: SmokeConfig, *, language_model: Artifact, classifier: Artifact | None, out: Output
+    config: SmokeConfig, *, language_model: Artifact | None, classifier: Artifact | None, out: Output
 ) -> Counts:
     """Write answers.json: each model's task, text, best guess and whole answer. Raises SmokeFailure."""
     run = runs.current()

@@ -141,7 +141,7 @@ def _choice(classes: Sequence[Any], body: dict[str, Any], current: Any, where: s
         if choice is None:
             raise ValueError(f"{where}.type = {wanted!r}: must be one of {names}")
         return choice
-    if current is not None:
+    if dataclasses.is_dataclass(current):  # a number stands there too, where a schedule may
         return type(current)
     fit = [c for c in classes if set(body) <= {f.name for f in dataclasses.fields(c)}]
     if len(fit) != 1 and len(classes) > 1:

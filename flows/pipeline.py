@@ -1,5 +1,6 @@
 """Everything: corpus, pretraining, fine-tuning, evaluation, promotion, serving. One recipe, one screen at the end."""
 
+from corpus.wordpiece.train import WordPieceConfig
 from flows import report, screen
 from flows import run as runs
 from flows.deploy import SmokeConfig, smoke_step
@@ -11,6 +12,14 @@ from flows.step import chain
 from infra.artifacts import Artifact
 from infra.collect import point
 from serving.rollout import Gate, GateRefused
+from training.models.bert import BertConfig
+
+
+def served(recipe: Recipe) -> bool:
+    """Whether the server answers for the recipe's language model: fill-mask with a BERT and its WordPieces."""
+    return isinstance(recipe.pretrain.model, BertConfig) and isinstance(
+        recipe.corpus.vocabulary, WordPieceConfig
+    )
 
 
 @chain
@@ -22,7 +31,9 @@ def pipeline(recipe: Recipe) -> Artifact:
     else:
         evaluated = evaluate(recipe)
         trained = evaluated.finetuned.pretrained
-    models = {recipe.language_model: trained.exported}
+    models: dict[str, Artifact] = {}
+    if trained.exported is not None and served(recipe):
+        models[recipe.language_model] = trained.exported
     if evaluated is not None:
         models[recipe.classifier] = evaluated.exported
     run = runs.current()
@@ -35,13 +46,20 @@ def pipeline(recipe: Recipe) -> Artifact:
             except GateRefused as refusal:  # the run's other results stand, and what serves goes on serving
                 report.console(f"gate   {refusal}")
             point(run.store, f"{name}@latest", model)
+        if trained.exported is not None:
+            point(run.store, f"{recipe.language_model}@latest", trained.exported)
     config = SmokeConfig(names=tuple(models))
     classifier = None if evaluated is None else evaluated.exported
-    if run.dry or all(in_production(run.store, name, model) for name, model in models.items()):
-        answers = smoke_step(config, language_model=trained.exported, classifier=classifier)
+    if not models:
+        report.console(
+            "kept   nothing here serves this family yet; `cloze preview` and `cloze replay` show what it learned from"
+        )
+        answers = trained.exported or trained.weights
+    elif run.dry or all(in_production(run.store, name, model) for name, model in models.items()):
+        answers = smoke_step(config, language_model=models.get(recipe.language_model), classifier=classifier)
     else:
         report.console("kept   other versions are in production (`cloze models`); they are served, not these")
-        answers = trained.exported
+        answers = trained.exported or trained.weights
     if not run.dry:
         text = screen.final(recipe, run, trained, evaluated, answers)
         report.markdown("summary", f"```\n{text}\n```", "What this run made, and what to do next")

@@ -4,13 +4,13 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from corpus import corrupt as corruption
-from corpus.wordpiece.train import WordPieceConfig
 from flows.recipe import Recipe
 from flows.refresh_corpus import Corpus, refresh_corpus
 from flows.step import chain, step
 from infra.artifacts import Artifact
 from training import export, measure
 from training import pretrain as pretraining
+from training.exchange import exportable
 
 corrupt = step(corruption.corrupt)
 pretrain_step = step(pretraining.pretrain, version=2)
@@ -29,22 +29,17 @@ class Pretrained(NamedTuple):
     corpus: Corpus
     weights: Artifact
     scores: Artifact
-    exported: Artifact
+    exported: Artifact | None  # None: transformers has no class for the family
 
 
 @chain
 def pretrain(recipe: Recipe) -> Pretrained:
-    """Everything up to a language model that `transformers` loads."""
+    """Everything up to a language model; `transformers` loads it, where it has a class for the family."""
     return train_language_model(recipe, refresh_corpus(recipe.corpus))
 
 
 def train_language_model(recipe: Recipe, corpus: Corpus) -> Pretrained:
-    """The stations behind the corpus. Raises ValueError for a vocabulary that BERT does not read."""
-    if not isinstance(recipe.corpus.vocabulary, WordPieceConfig):
-        raise ValueError(
-            f"corpus.vocabulary is a {type(recipe.corpus.vocabulary).__name__}, but BERT is pretrained and exported with "
-            "WordPiece; set corpus.vocabulary.type=WordPieceConfig, or stop at the shards with `cloze refresh`"
-        )
+    """The stations behind the corpus."""
     retiring = corpus.generation if retires(corpus.generation) else None
     instances = tuple(
         corrupt(recipe.corrupt, shards=shards, vocabulary=corpus.vocabulary, generation=retiring)
@@ -54,10 +49,12 @@ def train_language_model(recipe: Recipe, corpus: Corpus) -> Pretrained:
     once = replace(recipe.corrupt, passes=1)
     unseen = tuple(corrupt(once, shards=shards, vocabulary=corpus.vocabulary) for shards in corpus.held_out)
     scores = measure_language_model(measure.HeldOutConfig(), model=weights, instances=unseen)
-    exported = export_language_model(
-        export.ExportConfig(name=recipe.language_model),
-        model=weights,
-        vocabulary=corpus.vocabulary,
-        scores=scores,
-    )
+    exported = None
+    if exportable(recipe.pretrain.model):
+        exported = export_language_model(
+            export.ExportConfig(name=recipe.language_model),
+            model=weights,
+            vocabulary=corpus.vocabulary,
+            scores=scores,
+        )
     return Pretrained(corpus=corpus, weights=weights, scores=scores, exported=exported)

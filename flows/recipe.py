@@ -67,6 +67,17 @@ class Recipe:
     floor: float | None = None
 
     def __post_init__(self) -> None:
+        objective, model = self.corrupt.objective, self.pretrain.model
+        if objective.makes is not model.reads:
+            raise ValueError(
+                f"corrupt.objective is a {type(objective).__name__}, which makes {objective.makes.__name__}, but pretrain.model "
+                f"is a {type(model).__name__}, which reads {model.reads.__name__}; choose two that fit"
+            )
+        if self.task is not None and type(self.task.finetune.model) is not type(model):
+            raise ValueError(
+                f"task.finetune.model is a {type(self.task.finetune.model).__name__} but pretrain.model is a "
+                f"{type(model).__name__}; fine-tune the network that is pretrained, or set task=null"
+            )
         size, vocabulary = self.pretrain.model.vocab_size, self.corpus.vocabulary
         if isinstance(vocabulary, WordPieceConfig) and size != vocabulary.vocab_size:
             raise ValueError(

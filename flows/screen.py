@@ -72,15 +72,16 @@ def _training(trained: Pretrained) -> list[str]:
     model = read_config(weights, MODEL_CONFIG)
     rate = weights.manifest.made["measured"].get("tokens_per_second", 0.0)
     scores = trained.scores.read_json(SCORES)
+    parts = [name.removesuffix("_accuracy") for name in scores if name.endswith("_accuracy")]
     held_out = [
-        f"masked words {scores['masked_lm_accuracy']:.1%} right (loss {scores['masked_lm_loss']:.2f})"
+        f"{part.replace('_', ' ')} {scores[f'{part}_accuracy']:.1%} right (loss {scores[f'{part}_loss']:.2f})"
+        for part in parts
     ]
-    if "next_sentence_accuracy" in scores:
-        held_out.append(f"next sentence {scores['next_sentence_accuracy']:.1%}")
+    family = type(model).__name__.removesuffix("Config")
     shape = f"{model.num_layers} x {model.hidden_size}, {human(weights.counts['parameters'])} parameters"
     return _row(
         "pretraining",
-        f"BERT {shape}, {weights.counts['steps']:,} steps, {human(weights.counts['tokens'])} tokens at {human(rate)} tokens/s",
+        f"{family} {shape}, {weights.counts['steps']:,} steps, {human(weights.counts['tokens'])} tokens at {human(rate)} tokens/s",
         f"loss {first:.2f} -> {last:.2f} (means of {FEW} steps)",
         f"on held-out files: {', '.join(held_out)}",
     )

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 Plain = None | bool | int | float | str | list[Any] | dict[str, Any]
 
@@ -48,6 +48,43 @@ def plain(value: Any, where: str = "config") -> Plain:
         else ("numbers, strings, tuples or a frozen dataclass")
     )
     raise TypeError(f"{where} is a {type(value).__name__}, which cannot name a result; use {instead}")
+
+
+def revived(value: Plain, config: type) -> Any:
+    """What `plain` wrote of a `config`, built again: the inverse, where lists of a config are tuples.
+
+    Raises ValueError for a class that is nowhere in the fields of `config` (this code is older or newer than the writer).
+    """
+    classes = _classes_below(config)
+
+    def made(value: Plain) -> Any:
+        if isinstance(value, list):
+            return tuple(made(item) for item in value)
+        if not isinstance(value, dict):
+            return value
+        [(name, fields)] = value.items() if len(value) == 1 else [("", value)]
+        if name in classes and isinstance(fields, dict):
+            return classes[name](**{key: made(item) for key, item in fields.items()})
+        raise ValueError(
+            f"a config holds a {name or 'mapping'} that {config.__name__} does not know; use the cloze that wrote it"
+        )
+
+    return made(value)
+
+
+def _classes_below(config: type) -> dict[str, type]:
+    found: dict[str, type] = {}
+    todo: list[Any] = [config]
+    while todo:
+        hint = todo.pop()
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            if hint.__name__ not in found:
+                found[hint.__name__] = hint
+                hints = get_type_hints(hint)
+                todo += [hints[field.name] for field in dataclasses.fields(hint)]
+        else:
+            todo += get_args(hint)
+    return found
 
 
 def canonical(value: Plain) -> bytes:

@@ -38,7 +38,9 @@ def export_classifier(config: ExportConfig, *, model: Artifact, vocabulary: Arti
 def _export(model: Model, card: Card, vocabulary: Artifact, out: Output) -> Counts:
     with tempfile.TemporaryDirectory(prefix="cloze-export-") as scratch:
         folder = Path(scratch)
-        files: Mapping[str, bytes] = {name: vocabulary.read(name) for name in TOKENIZER_FILES}
+        files: Mapping[str, bytes] = {
+            name: vocabulary.read(name) for name in TOKENIZER_FILES if name in vocabulary.names()
+        }
         export_folder(model, folder, vocabulary=files, card=card)
         for path in sorted(folder.iterdir()):
             out.write(path.name, path.read_bytes())

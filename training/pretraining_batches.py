@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from corpus.corruption.two_stream import ranks
 from corpus.instance_kinds import (
     NO_PAIR,
     CausalInstances,
@@ -118,9 +119,16 @@ class PermutationBatch:
     """Text, the order it is factorised in, and the predicted positions."""
 
     tokens: TokenBatch  # segments_T: 0 memory part and A, 1 B, 2 <cls>
-    order_T: Tensor  # int64, rank in the factorisation; -1: seen by every query of its part
-    target_index_M: Tensor  # int64, into tokens_T
+    key_rank_T: Tensor  # int64; a query sees keys of lower rank (corpus/corruption/two_stream.py)
+    query_rank_T: Tensor  # int64
+    target_index_M: Tensor  # int64, ascending, into tokens_T
     target_tokens_M: Tensor  # int64
+    target_counts_B: Tensor  # int64, of each sequence
+    reuse_len_B: Tensor  # int64, tokens from its first on that the next step remembers of a sequence
+    continues_B: (
+        Tensor  # int64, 1: it goes on in what is carried from the sequence before, else that is forgotten
+    )
+    backward_B: Tensor  # int64, 1: its text is read from the end
     carried: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
@@ -136,6 +144,7 @@ class PermutationBatch:
     @classmethod
     def of(cls, found: PermutationInstances) -> "PermutationBatch":
         flat = TokenBatch.from_columns(tokens=found.tokens, offsets=found.offsets)
+        key_rank_T, query_rank_T = ranks(found)
         return cls(
             tokens=TokenBatch(
                 tokens_T=flat.tokens_T,
@@ -144,9 +153,14 @@ class PermutationBatch:
                 cu_seqlens=flat.cu_seqlens,
                 max_seq_len=flat.max_seq_len,
             ),
-            order_T=_tensor(found.order),
+            key_rank_T=_tensor(key_rank_T),
+            query_rank_T=_tensor(query_rank_T),
             target_index_M=_flat_index(found.target_positions, found.target_offsets, found.offsets),
             target_tokens_M=_tensor(found.target_tokens),
+            target_counts_B=_tensor(np.diff(found.target_offsets)),
+            reuse_len_B=_tensor(found.reuse_len),
+            continues_B=_tensor(found.continues),
+            backward_B=_tensor(found.backward),
         )
 
 

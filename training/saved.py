@@ -11,30 +11,33 @@
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import safetensors.torch
 from torch import Tensor, nn
 
+from corpus.vocabulary.open import encoder_of
 from infra.artifacts import Artifact
+from infra.config import revived
 from training import exchange
 from training.checkpoint import check_fits
-from training.models.bert import BertConfig, BertForPretraining
+from training.models.family import Family, give_words
 from training.tasks.classify import BertForClassification, ClassifyConfig
 
 WEIGHTS, MODEL_CONFIG, TASK_CONFIG, LABELS = "model.safetensors", "model.json", "task.json", "labels.json"
-_CONFIGS = {"BertConfig": BertConfig, "ClassifyConfig": ClassifyConfig}
+_CONFIGS = (*get_args(Family), ClassifyConfig)
 
 
 def read_config(artifact: Artifact, name: str) -> Any:
     """The config in `name`, as the dataclass it was. Raises ValueError if this cloze does not know it."""
-    [(kind, fields)] = artifact.read_json(name).items()
-    if kind not in _CONFIGS:
-        known = ", ".join(_CONFIGS)
-        raise ValueError(
-            f"{name} of {artifact.short} holds a {kind}; known are {known}; use the cloze that wrote it"
-        )
-    return _CONFIGS[kind](**fields)
+    written = artifact.read_json(name)
+    for config in _CONFIGS:
+        if config.__name__ in written:
+            return revived(written, config)
+    raise ValueError(
+        f"{name} of {artifact.short} holds a {' and '.join(written)}; known are {', '.join(c.__name__ for c in _CONFIGS)}; "
+        "use the cloze that wrote it"
+    )
 
 
 def read_weights(artifact: Artifact) -> dict[str, Tensor]:
@@ -42,7 +45,7 @@ def read_weights(artifact: Artifact) -> dict[str, Tensor]:
     return safetensors.torch.load_file(artifact.path(WEIGHTS))
 
 
-def read_model(artifact: Artifact) -> BertForPretraining | BertForClassification:
+def read_model(artifact: Artifact) -> Any:
     """The model of a training step or of an exported folder, float32 on the CPU. Raises ValueError if it is neither."""
     names = artifact.names()
     if exchange.CONFIG in names:
@@ -57,18 +60,18 @@ def read_model(artifact: Artifact) -> BertForPretraining | BertForClassification
             f"{artifact.short} holds no model ({', '.join(names[:5])}); give a trained or exported one"
         )
     config = read_config(artifact, MODEL_CONFIG)
-    model: BertForPretraining | BertForClassification
     if TASK_CONFIG in names:
-        model = BertForClassification(config, read_config(artifact, TASK_CONFIG))
+        model: nn.Module = BertForClassification(config, read_config(artifact, TASK_CONFIG))
     else:
-        model = BertForPretraining(config)
+        model = config.network()
+        give_words(model, encoder_of(artifact.inputs["vocabulary"]).vocabulary)
     fill(model, read_weights(artifact))
     return model
 
 
 def read_language_model(artifact: Artifact) -> nn.Module:
     """What pretraining made. Raises ValueError for a model that does something else."""
-    model = read_model(artifact)
+    model: nn.Module = read_model(artifact)
     if isinstance(model, BertForClassification):
         raise ValueError(
             f"{artifact.short} is a classifier; only a language model can be measured on hidden words"
@@ -76,7 +79,9 @@ def read_language_model(artifact: Artifact) -> nn.Module:
     return model
 
 
-def fill(model: BertForPretraining | BertForClassification, weights: Mapping[str, Tensor]) -> None:
+def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Raises ValueError naming the first tensor that does not fit."""
     check_fits(model, weights)
-    model.load_state_dict(weights, strict=True)
+    missing, unexpected = model.load_state_dict(weights, strict=False)  # buffers are not trained, so not kept
+    assert not unexpected
+    assert {*missing} <= {name for name, _ in model.named_buffers()}

@@ -8,15 +8,20 @@ or on what is prepared ahead and what is made on the fly.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from corpus.corruption.masking import Marks, Targets, hide
+from corpus.corruption.layout import RowRanges
+from corpus.corruption.masking import Marks, hide
 from corpus.corruption.pairs import make_pairs, make_singles
-from corpus.corruption.rows import Rows, corrupt_rows
+from corpus.corruption.replacement import Replacement
+from corpus.corruption.rows import corrupt_rows
+from corpus.corruption.shares import Share, check_share, share_at
 from corpus.instance_kinds import MaskedInstances
 from corpus.ragged import Ints
+from corpus.stream import Stream
 
 if TYPE_CHECKING:
     from corpus.shards import TokenShard
@@ -27,18 +32,20 @@ class BertObjective:
     """Published values are the defaults; at length 512 the original uses max_predictions=77.
 
     `next_sentence=False` reads single segments; `whole_word=True` hides words, not pieces (the later BERT
-    models).
+    models), and `replacement` with `together` throws 80/10/10 once a word, where the original does for every
+    piece. `max_predictions` caps a higher `masked_share` too: raise both.
     """
 
     makes: ClassVar = MaskedInstances
     uses_mask: ClassVar = True
 
     max_seq_len: int = 128
-    masked_share: float = 0.15
+    masked_share: Share = 0.15
     max_predictions: int = 20
     short_share: float = 0.1
     next_sentence: bool = True
     whole_word: bool = False
+    replacement: Replacement = field(default_factory=Replacement)
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -46,10 +53,7 @@ class BertObjective:
             raise ValueError(
                 f"{name}.max_seq_len is {self.max_seq_len}; it must be 5 to 65536 (three tokens are special)"
             )
-        if not 0.0 < self.masked_share < 1.0:
-            raise ValueError(
-                f"{name}.masked_share is {self.masked_share}; it must lie between 0 and 1, e.g. 0.15"
-            )
+        check_share(self.masked_share, f"{name}.masked_share")
         if not 0.0 <= self.short_share <= 1.0:
             raise ValueError(f"{name}.short_share is {self.short_share}; it must lie from 0 to 1, e.g. 0.1")
         if self.max_predictions < 1:
@@ -63,31 +67,31 @@ class BertObjective:
         """The instances of a shard's documents, or of only some `documents` (indices): the same bits either
         way.
         """
-        segments = partial(
-            make_pairs if self.next_sentence else make_singles,
-            room=self.max_seq_len - (3 if self.next_sentence else 2),
-            short_share=self.short_share,
+        noise = partial(
+            hide,
+            share=share_at(self.masked_share, pass_number),
+            most=self.max_predictions,
+            whole_word=self.whole_word,
+            replacement=self.replacement,
         )
         return corrupt_rows(
-            shard,
-            marks,
-            segments,
-            self.noise,
-            pairs=self.next_sentence,
-            seed=seed,
-            pass_number=pass_number,
-            documents=documents,
+            shard, marks, self.segments, noise, seed=seed, pass_number=pass_number, documents=documents
         )
 
-    def noise(self, rows: Rows) -> Targets:
-        """Hide tokens of rows already laid out."""
-        return hide(
-            rows.tokens_T,
-            rows.lengths_B,
-            rows.segment_b_B,
-            share=self.masked_share,
-            most=self.max_predictions,
-            marks=rows.marks,
-            stream=rows.stream,
-            word_start_C=rows.word_start_C() if self.whole_word else None,
-        )
+    def segments(self, shard: TokenShard, documents: Ints, stream: Stream) -> RowRanges:
+        """Which tokens a row holds."""
+        room = self.max_seq_len - (3 if self.next_sentence else 2)
+        make = make_pairs if self.next_sentence else make_singles
+        return make(shard, documents, stream=stream, room=room, short_share=self.short_share).ranges()
+
+
+def bert_published(max_seq_len: int = 128) -> BertObjective:
+    """BERT base and large, in its two stages: length 128 (90 % of the steps, 20 predictions) and 512 (77)."""
+    return BertObjective(max_seq_len=max_seq_len, max_predictions=math.ceil(0.15 * max_seq_len))
+
+
+def bert_whole_word_published(max_seq_len: int = 128) -> BertObjective:
+    """The whole-word BERT-large of May 2019: the same share of tokens, chosen by words."""
+    return BertObjective(
+        max_seq_len=max_seq_len, max_predictions=math.ceil(0.15 * max_seq_len), whole_word=True
+    )

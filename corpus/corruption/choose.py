@@ -54,7 +54,7 @@ def choose_units(lengths_U: Ints, units_B: Ints, budgets_B: Ints, stream: Stream
     unit has a token at least, so the first wave is nearly always enough, and it touches a fifth of the units.
     """
     first = offsets_of(units_B)
-    shuffled = np.repeat(first[:-1], units_B) + _shuffled(units_B, stream)
+    shuffled = np.repeat(first[:-1], units_B) + shuffled_units(units_B, stream)
     taken = np.zeros(len(lengths_U), np.bool_)
     left_B, wave = budgets_B.copy(), int(budgets_B.max(initial=0))
     for begin in range(0, int(units_B.max(initial=0)), max(wave, 1)):
@@ -84,7 +84,7 @@ def _take(lengths_U: Ints, unit: Ints, row: Ints, left_B: Ints, taken: Bools) ->
     return left_B
 
 
-def _shuffled(units_B: Ints, stream: Stream) -> Ints:
+def shuffled_units(units_B: Ints, stream: Stream) -> Ints:
     """(U,) the unit numbers 0 ... n - 1 of each instance, in random order.
 
     Sorts words of 46 random bits and the unit number, one padded row per instance: numpy sorts short rows far

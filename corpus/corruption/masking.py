@@ -2,25 +2,29 @@
 
 After create_pretraining_data.py (google-research/bert@eedf571), semantics `code`: the budget counts [CLS] and
 [SEP] but they are never chosen; 80 / 10 / 10 is drawn for every piece on its own, under whole-word masking
-too; the random piece is uniform over the whole vocabulary, special tokens included.
+too; the random piece is uniform over the whole vocabulary, special tokens included (replacement.py has the
+other ways).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from corpus.corruption.choose import Bools, choose, choose_units
-from corpus.ragged import Ints, offsets_of, rows_of
-from corpus.stream import Stream, Words, below
+from corpus.corruption.replacement import Replacement
+from corpus.ragged import Ints, offsets_of, ranges, rows_of
 
 if TYPE_CHECKING:
+    from corpus.corruption.rows import Rows
+    from corpus.stream import Words
     from corpus.vocabulary.columns import Encoder
 
-_PICK, _REPLACE = 0, 1  # parts of an instance's stream
+PICK, REPLACE, DRAW = 0, 1, 2  # parts of an instance's stream: which, what instead, how much or how long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,12 @@ class Marks:
             special_ids=tuple(sorted(ids if mask_id is None else ids | {mask_id})),
         )
 
+    @cached_property
+    def all_special(self) -> Ints:
+        """The ids of all special tokens, ascending."""
+        named = {self.cls_id, self.sep_id, *self.special_ids}
+        return np.array(sorted(named if self.mask_id is None else named | {self.mask_id}), np.int64)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
@@ -64,59 +74,56 @@ def budgets(lengths_B: Ints, share: float, most: int) -> Ints:
     return np.clip(np.rint(lengths_B * share).astype(np.int64), 1, most)
 
 
-def hide(
-    tokens_T: npt.NDArray[Any],
-    lengths_B: Ints,
-    segment_b_B: Ints,
-    *,
-    share: float,
-    most: int,
-    marks: Marks,
-    stream: Stream,
-    word_start_C: Bools | None = None,
-) -> Targets:
-    """Corrupt rows `[CLS] A [SEP] B [SEP]` (or `[CLS] A [SEP]`, then segment_b = length) in place.
+def hide(rows: Rows, *, share: float, most: int, whole_word: bool, replacement: Replacement) -> Targets:
+    """Hide `share` of each row's tokens, at most `most`; with `whole_word` as many whole words as fit."""
+    candidates_B = rows.ranges.candidates_B
+    budgets_B = np.minimum(budgets(rows.ranges.lengths_B, share, most), candidates_B)
+    picks = rows.stream.fold(PICK)
+    if not whole_word:
+        return put(rows, np.flatnonzero(choose(candidates_B, budgets_B, picks)), replacement)
+    bounds_U = bounds_of(rows.word_start_C())
+    taken_U = choose_units(np.diff(bounds_U), units_in(bounds_U, candidates_B), budgets_B, picks)
+    taken_M, heads = tokens_of(taken_U, bounds_U)
+    return put(rows, taken_M, replacement, heads)
 
-    `stream` is keyed by instance. With `word_start_C` (one flag per candidate, that is per token without the
-    special ones, rows one after the other) whole words are hidden; the first piece of A and of B always
-    begins one.
+
+def bounds_of(start: Bools) -> Ints:
+    """Flags where units (words) begin -> (U + 1,) where they begin, and the end."""
+    return np.append(np.flatnonzero(start), len(start))
+
+
+def units_in(bounds_U: Ints, sizes: Ints) -> Ints:
+    """How many units (words) lie in each of some rows, or ranges, of these sizes."""
+    return np.diff(np.searchsorted(bounds_U[:-1], offsets_of(sizes)))
+
+
+def tokens_of(taken_U: Bools, bounds_U: Ints) -> tuple[Ints, Ints]:
+    """Flags of taken units -> their tokens, ascending, and which of these are the first of their unit."""
+    unit = np.flatnonzero(taken_U)
+    first = bounds_U[unit]
+    lengths = bounds_U[unit + 1] - first
+    return ranges(first, lengths), offsets_of(lengths)[:-1]
+
+
+def put(rows: Rows, taken_M: Ints, replacement: Replacement, heads: Ints | None = None) -> Targets:
+    """Hide these candidates, ascending. `heads` are the numbers, of 0 ... M - 1, with which units begin that
+    are hidden as one; None: every token is one.
     """
-    pair_B = segment_b_B < lengths_B
-    candidates_B = lengths_B - 2 - pair_B
-    budgets_B = np.minimum(budgets(lengths_B, share, most), candidates_B)
-    picks = stream.fold(_PICK)
-    if word_start_C is None:
-        taken_C = choose(candidates_B, budgets_B, picks)
-        hidden_B = budgets_B
-    else:
-        taken_C = _choose_words(candidates_B, budgets_B, word_start_C, picks)
-        hidden_B = np.add.reduceat(taken_C, offsets_of(candidates_B)[:-1], dtype=np.int64)
+    index_M, hidden_B = rows.ranges.index_of(taken_M)
+    return put_at(rows, index_M, hidden_B, replacement, heads)
 
-    # candidate number -> position in the row: after [CLS], and after the first [SEP] if it lies in B
+
+def put_at(
+    rows: Rows, index_M: Ints, hidden_B: Ints, replacement: Replacement, heads: Ints | None
+) -> Targets:
+    """Hide the tokens at these indices, `hidden_B` in each row: rows.tokens_T is changed in place."""
     row_M = rows_of(hidden_B)
-    positions_M = np.flatnonzero(taken_C) - offsets_of(candidates_B)[row_M] + 1
-    positions_M += positions_M >= (segment_b_B - 1)[row_M]
-    index_M = positions_M + offsets_of(lengths_B)[row_M]
-    original_M = tokens_T[index_M]
-    tokens_T[index_M] = replace(original_M, stream.fold(_REPLACE).at(row_M).bits(positions_M), marks)
+    positions_M = index_M - rows.ranges.offsets[row_M]
+    original_M = rows.tokens_T[index_M]
+    instead = rows.stream.fold(REPLACE)
+
+    def bits_at(where: slice | Ints) -> Words:
+        return instead.at(row_M[where]).bits(positions_M[where])
+
+    rows.tokens_T[index_M] = replacement.read(original_M, bits_at, rows, heads)
     return Targets(positions_M=positions_M, tokens_M=original_M, offsets=offsets_of(hidden_B))
-
-
-def _choose_words(candidates_B: Ints, budgets_B: Ints, word_start_C: Bools, stream: Stream) -> Bools:
-    starts = np.flatnonzero(word_start_C)
-    lengths_U = np.diff(starts, append=len(word_start_C))
-    units_B = np.diff(np.searchsorted(starts, offsets_of(candidates_B)))
-    return np.repeat(choose_units(lengths_U, units_B, budgets_B, stream), lengths_U)
-
-
-def replace(
-    original_M: npt.NDArray[Any], bits_M: Words, marks: Marks, masked: float = 0.8, kept: float = 0.1
-) -> Any:
-    """(M,) what is read instead: [MASK], the token itself, or any; the upper bits say which of the three."""
-    masked_up_to, kept_up_to = (round(share * 2.0**32) for share in (masked, masked + kept))
-    assert marks.mask_id is not None, "Marks.of(..., mask=True) for objectives that hide tokens"
-    draw_M = bits_M >> np.uint64(32)
-    any_M = below(bits_M << np.uint64(32), marks.vocab_size).astype(original_M.dtype)
-    read_M = np.where(draw_M < kept_up_to, original_M, any_M)
-    read_M[draw_M < masked_up_to] = marks.mask_id
-    return read_M

@@ -6,7 +6,7 @@ function of (seed, pass, document, shard): the same bits for all documents toget
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from corpus.corruption.masking import Marks
 from corpus.instances import InstanceShard
@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 class AnyObjective(Protocol):
     """An objective."""
 
-    makes: ClassVar[type[InstanceShard]]
-    """The kind of instances; a model that `reads` another kind cannot be trained on them."""
-    uses_mask: ClassVar[bool]
-    """Whether the vocabulary must have a mask token."""
+    @property
+    def makes(self) -> type[InstanceShard]:
+        """The kind of instances (a class variable); a model that `reads` another kind cannot be trained on them."""
+        ...
+
+    @property
+    def uses_mask(self) -> bool:
+        """Whether the vocabulary must have a mask token (a class variable)."""
+        ...
 
     @property
     def max_seq_len(self) -> int:

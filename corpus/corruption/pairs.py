@@ -1,4 +1,4 @@
-"""Documents -> pairs of segments for next-sentence prediction, or single segments.
+"""Documents -> pairs of segments for next-sentence or sentence-order prediction, or single segments.
 
 BERT's walk (google-research/bert@eedf571, create_pretraining_data.py, in our words): a document's sentences
 are collected until they reach the target length; the chunk is cut after a random sentence; its second part is
@@ -10,6 +10,11 @@ id, chunk number), not a sequence.
     sentences of a document   |--------|-----|----|---------|------|---|------|
     chunk (>= target)         |A A A A A A A A A A|B B B B B|          label 0: the next chunk starts here
                               |A A A A A A A A A A|  put back ->       label 1: B is lent by another document
+
+ALBERT (google-research/albert@b772393, Lan et al. 2020, section 3.1) walks and cuts alike, but with p = 1/2
+swaps the two parts (label 1) and puts nothing back. A one-sentence chunk has no second part; the original
+gives it text of another document, label 1, so that some of its sentence-order pairs are really next-sentence
+ones. The paper has no such pairs.
 
 Both segments are contiguous token ranges of the shard, so no token is touched here: all documents walk in
 lock-step, one chunk at a time, and ranges are only numbers. Truncation shrinks ranges in closed form.
@@ -24,6 +29,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from corpus.corruption.layout import RowRanges
+from corpus.instance_kinds import NO_PAIR
 from corpus.ragged import Ints, offsets_of
 from corpus.stream import Stream
 
@@ -35,7 +42,7 @@ TRIES = 10
 
 # Counters of a document's stream (once per pass) and of a chunk's stream (the fold of it).
 _IS_SHORT, _SHORT_TARGET = 0, 1
-_CUT, _IS_RANDOM, _RANDOM_START, _RANDOM_DOCUMENT = 0, 1, 2, 3  # the last one: 3 ... 12
+_CUT, _LABEL, _RANDOM_START, _RANDOM_DOCUMENT = 0, 1, 2, 3  # the last one: 3 ... 12
 _TRIM_A, _TRIM_B = 0, 1
 
 
@@ -47,16 +54,29 @@ class Segments:
     a_length: Ints
     b_start: Ints
     b_length: Ints  # 0: no second segment
-    is_random: npt.NDArray[np.bool_]
-    document: Ints  # index in the shard
+    label: npt.NDArray[np.bool_]  # B does not follow A: it is random, or both are swapped
+    document: Ints  # index among the documents asked for
     chunk: Ints  # number in the document and pass
 
     def __len__(self) -> int:
         return len(self.a_start)
 
-    def at(self, part: slice) -> Segments:
+    def at(self, part: npt.NDArray[np.bool_]) -> Segments:
         """Some of the instances."""
         return Segments(**{field.name: getattr(self, field.name)[part] for field in fields(self)})
+
+    def ranges(self) -> RowRanges:
+        """As rows of one or two ranges."""
+        lengths = np.stack([self.a_length, self.b_length], 1)
+        real = lengths > 0
+        return RowRanges(
+            start_K=np.stack([self.a_start, self.b_start], 1)[real],
+            length_K=lengths[real],
+            ranges_B=real.sum(1),
+            pair_label_B=np.where(self.b_length > 0, self.label, NO_PAIR).astype(np.uint8),
+            document_B=self.document,
+            chunk_B=self.chunk,
+        )
 
 
 def target_lengths(stream: Stream, room: int, short_share: float) -> Ints:
@@ -85,7 +105,7 @@ def make_pairs(
         cut = first + 1 + np.where(count > 1, chunks.below(np.maximum(count - 1, 1), _CUT), 0)
         a_start, a_end = bounds[first], bounds[cut]
         b_start, b_end = bounds[cut], bounds[close]
-        is_random = (count == 1) | chunks.chance(0.5, _IS_RANDOM)
+        is_random = (count == 1) | chunks.chance(0.5, _LABEL)
 
         random = np.flatnonzero(is_random)
         b_start[random], b_end[random] = _random_ranges(
@@ -98,6 +118,51 @@ def make_pairs(
         live = live[sentence[live] < end[live]]
         chunk += 1
     return _trim(_in_order(parts, documents), stream, room)
+
+
+def make_ordered(
+    shard: TokenShard, documents: Ints, *, stream: Stream, room: int, short_share: float, pair_lone: bool
+) -> Segments:
+    """Two consecutive segments of at most `room` tokens, swapped (label 1) with p = 1/2: ALBERT.
+
+    One-sentence chunks get text of another document as B and label 1 with `pair_lone`, and are left out
+    without.
+    """
+    bounds = shard.sentence_offsets
+    lenders = np.flatnonzero(np.diff(shard.document_sentences) > 0)
+    target = target_lengths(stream, room, short_share)
+    sentence, end = shard.document_sentences[documents], shard.document_sentences[documents + 1]
+    parts, live, chunk = [], np.flatnonzero(sentence < end), 0
+    while live.size:
+        chunks, first, goal = stream.at(live).fold(chunk), sentence[live], target[live]
+        close = np.minimum(_reach(bounds, first, goal), end[live])
+        count = close - first
+        cut = first + 1 + np.where(count > 1, chunks.below(np.maximum(count - 1, 1), _CUT), 0)
+        one_start, one_length = bounds[first], bounds[cut] - bounds[first]
+        two_start, two_length = bounds[cut], bounds[close] - bounds[cut]
+        lone = np.flatnonzero(count == 1)
+        if pair_lone:
+            two_start[lone], end_two = _random_ranges(
+                shard, lenders, documents[live[lone]], (goal - one_length)[lone], chunks.at(lone)
+            )
+            two_length[lone] = end_two - two_start[lone]
+        swap = chunks.chance(0.5, _LABEL) & (count > 1)
+        parts.append(
+            (
+                live,
+                np.full_like(live, chunk),
+                np.where(swap, two_start, one_start),
+                np.where(swap, two_length, one_length),
+                np.where(swap, one_start, two_start),
+                np.where(swap, one_length, two_length),
+                swap | (count == 1),
+            )
+        )
+        sentence[live] = close
+        live = live[close < end[live]]
+        chunk += 1
+    made = _in_order(parts, documents)
+    return _trim(made.at(made.b_length > 0), stream, room)
 
 
 def make_singles(
@@ -153,7 +218,7 @@ def _in_order(parts: Sequence[tuple[npt.NDArray[Any], ...]], documents: Ints) ->
             a_length=none,
             b_start=none,
             b_length=none,
-            is_random=none > 0,
+            label=none > 0,
             document=none,
             chunk=none,
         )
@@ -161,13 +226,13 @@ def _in_order(parts: Sequence[tuple[npt.NDArray[Any], ...]], documents: Ints) ->
     place = offsets_of(np.bincount(document, minlength=len(documents)))[document] + chunk
     source = np.empty_like(place)
     source[place] = np.arange(len(place))
-    a_start, a_length, b_start, b_length, is_random = (column[source] for column in columns)
+    a_start, a_length, b_start, b_length, label = (column[source] for column in columns)
     return Segments(
         a_start=a_start,
         a_length=a_length,
         b_start=b_start,
         b_length=b_length,
-        is_random=is_random,
+        label=label,
         document=document[source],
         chunk=chunk[source],
     )

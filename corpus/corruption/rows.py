@@ -1,7 +1,7 @@
-"""Segments -> rows of special tokens and tokens, noise applied block by block while they lie in the cache.
+"""Ranges of tokens -> rows with special tokens, noise applied block by block while they lie in the cache.
 
-An objective over token ranges is two parts: which ranges (pairs.py), and a noise, a function of `Rows`. This
-file is what they share. The result does not depend on where blocks are cut.
+An objective over token ranges is two parts: which ranges (pairs.py, packing.py), and a noise, a function of
+`Rows`. This file is what they share. The result does not depend on where blocks are cut.
 """
 
 from __future__ import annotations
@@ -13,107 +13,119 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from corpus.corruption.layout import RowRanges
 from corpus.corruption.masking import Marks, Targets
-from corpus.corruption.pairs import Segments
-from corpus.instance_kinds import NO_PAIR, MaskedInstances
-from corpus.ragged import Ints, blocks, offsets_of, ranges
+from corpus.instance_kinds import MaskedInstances
+from corpus.ragged import Ints, blocks, offsets_of, ranges, rows_of
 from corpus.stream import Stream
 
 if TYPE_CHECKING:
     from corpus.shards import TokenShard
 
-# Only a sixth of a block is drawn and touched, so its temporaries stay in a 1 MB L2 cache. Measured at length
-# 128: 2^16 (more calls) and 2^20 (less cache) are a quarter slower.
-BLOCK_TOKENS = 1 << 18
+# Only a sixth of a block is drawn and touched, so its temporaries stay in a 1 MB L2 cache. Measured: 2^17
+# (more calls) and 2^21 (less cache) are a quarter slower; walks in lock-step like 2^20, whole words 2^18.
+BLOCK_TOKENS = 1 << 19
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """B rows `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]` where there is no B."""
+    """B rows laid out, to be hidden from."""
 
     tokens_T: npt.NDArray[Any]  # the noise changes it in place
-    lengths_B: Ints
-    segment_b_B: Ints  # where B begins in its row, as in MaskedInstances
+    ranges: RowRanges  # of these rows, in the shard
     stream: Stream  # keyed by instance
-    segments: Segments
     shard: TokenShard
     marks: Marks
 
     def word_start_C(self) -> npt.NDArray[np.bool_]:
         """Where words begin, one flag per token that is not special.
 
-        The first token of A and of B always begins one: truncation can leave a `##` piece there, which the
+        The first token of a range always begins one: truncation can leave a `##` piece there, which the
         original glues to the last word of A, across [SEP].
         """
-        s = self.segments
-        lengths = np.stack([s.a_length, s.b_length], 1).ravel()
-        starts = self.shard.word_start_T[ranges(np.stack([s.a_start, s.b_start], 1).ravel(), lengths)]
-        starts[offsets_of(lengths)[:-1][lengths > 0]] = True
+        starts = self.shard.word_start_T[_source(self.ranges)]
+        starts = starts.copy() if starts.base is not None else starts
+        starts[self.ranges.candidate_offsets[:-1]] = True
+        return starts
+
+    def word_start_T(self) -> npt.NDArray[np.bool_]:
+        """Where words begin, one flag per token; a special token is a word."""
+        starts = np.ones(len(self.tokens_T), np.bool_)
+        starts[ranges(self.ranges.ends_K - self.ranges.length_K, self.ranges.length_K)] = self.word_start_C()
         return starts
 
 
 def corrupt_rows(
     shard: TokenShard,
     marks: Marks,
-    make_segments: Callable[..., Segments],
+    make_ranges: Callable[[TokenShard, Ints, Stream], RowRanges],
     noise: Callable[[Rows], Targets],
     *,
-    pairs: bool,
     seed: int,
     pass_number: int,
     documents: Ints | None = None,
 ) -> MaskedInstances:
     """The instances of a shard's documents, or of only some `documents` (indices): the same bits either way.
 
-    `make_segments(shard, documents, stream=...)` says which tokens a row holds, `noise` what is done to them.
+    `make_ranges(shard, documents, stream)` says which tokens a row holds, `noise` what is done to them.
     Both draw from streams of (seed, pass, content): of the document, and of the document's chunk.
     """
     documents = np.arange(len(shard.document_ids)) if documents is None else documents
     content = shard.document_ids[documents]
-    segments = make_segments(shard, documents, stream=Stream.of(seed, "segments", pass_number, content))
+    made = make_ranges(shard, documents, Stream.of(seed, "segments", pass_number, content))
     # an instance keeps its id under another seed: it says which text this is, not which draws
-    chunks = Stream.of(0, "instance", pass_number, content).at(segments.document).fold(segments.chunk)
+    chunks = Stream.of(0, "instance", pass_number, content).at(made.document_B).fold(made.chunk_B)
     streams = Stream.of(seed, "noise", pass_number, chunks.keys_N)
-    paired = segments.b_length > 0
-    lengths_B = segments.a_length + segments.b_length + np.where(paired, 3, 2)
-    segment_b_B = np.where(paired, segments.a_length + 2, lengths_B)
-    offsets = offsets_of(lengths_B)
-    # [CLS] and [SEP] are appended to the shard's tokens, so that a row is five ranges of one array
-    source = np.concatenate([shard.tokens_T, np.array([marks.cls_id, marks.sep_id], shard.tokens_T.dtype)])
-    cls, sep = len(source) - 2, len(source) - 1
-    tokens_T = np.empty(offsets[-1], source.dtype)
+    offsets = made.offsets
+    tokens_T = np.empty(offsets[-1], shard.tokens_T.dtype)
     targets = []
     for first, last in blocks(offsets, BLOCK_TOKENS):
-        block, part = slice(first, last), segments.at(slice(first, last))
-        one = np.ones_like(part.a_start)
-        starts = np.stack([one * cls, part.a_start, one * sep, part.b_start, one * sep], 1)
-        lengths = np.stack([one, part.a_length, one, part.b_length, paired[block]], 1)
-        row_tokens = tokens_T[offsets[first] : offsets[last]]
-        # indices are right by construction; without a mode, `take` would check and buffer its output
-        np.take(source, ranges(starts.ravel(), lengths.ravel()), out=row_tokens, mode="clip")
         rows = Rows(
-            tokens_T=row_tokens,
-            lengths_B=lengths_B[block],
-            segment_b_B=segment_b_B[block],
-            stream=streams.at(block),
-            segments=part,
+            tokens_T=tokens_T[offsets[first] : offsets[last]],
+            ranges=made.at(first, last),
+            stream=streams.at(slice(first, last)),
             shard=shard,
             marks=marks,
         )
+        _fill(rows)
         targets.append(noise(rows))
     return MaskedInstances(
         tokens=tokens_T,
         offsets=offsets,
-        segment_b=segment_b_B.astype(np.int32),
+        segment_b=made.segment_b_B.astype(np.int32),
         target_positions=_joined([t.positions_M for t in targets], np.int32),
-        target_tokens=_joined([t.tokens_M for t in targets], source.dtype),
+        target_tokens=_joined([t.tokens_M for t in targets], tokens_T.dtype),
         target_offsets=offsets_of(_joined([np.diff(t.offsets) for t in targets], np.int64)),
-        pair_label=segments.is_random.astype(np.uint8)
-        if pairs
-        else np.full(len(segments), NO_PAIR, np.uint8),
+        pair_label=made.pair_label_B.astype(np.uint8),
         instance_id=chunks.keys_N,
-        document=documents[segments.document].astype(np.int32),
+        document=documents[made.document_B].astype(np.int32),
     )
+
+
+def _fill(rows: Rows) -> None:
+    """Write the special tokens and the ranges' tokens, by one `take`: [CLS] and [SEP] are ranges of one token
+    (any token of the shard, overwritten afterwards).
+    """
+    made, out = rows.ranges, rows.tokens_T
+    number_K = np.arange(len(made.length_K))
+    place_K = 2 * number_K + rows_of(made.ranges_B) + 1
+    starts = np.zeros(2 * len(number_K) + len(made), np.int64)
+    lengths = np.ones_like(starts)
+    starts[place_K], lengths[place_K] = made.start_K, made.length_K
+    # indices are right by construction; without a mode, `take` would check and buffer its output
+    np.take(rows.shard.tokens_T, ranges(starts, lengths), out=out, mode="clip")
+    out[made.offsets[:-1]] = rows.marks.cls_id
+    out[made.ends_K] = rows.marks.sep_id
+
+
+def _source(made: RowRanges) -> Ints | slice:
+    """The tokens of all ranges in the shard; where one range goes on after the other, nothing need be
+    gathered.
+    """
+    ends_K = made.start_K + made.length_K
+    if np.array_equal(made.start_K[1:], ends_K[:-1]):
+        return slice(int(made.start_K[0]), int(ends_K[-1]))
+    return ranges(made.start_K, made.length_K)
 
 
 def _joined(parts: list[npt.NDArray[Any]], dtype: npt.DTypeLike) -> Any:

@@ -68,6 +68,7 @@ def _task(model: BertConfig, precision: Precision) -> TaskRecipe:
 def quickstart_small() -> Recipe:
     """The quickstart on a tenth of the text with a tiny network: a minute or two, for tests and CI."""
     whole = quickstart()
+    assert isinstance(whole.pretrain.model, BertConfig)
     model = replace(
         whole.pretrain.model,
         hidden_size=64,

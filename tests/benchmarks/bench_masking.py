@@ -1,13 +1,15 @@
-"""Masking and pair building beside their peers, in one run: one JSON line per figure, `ratio` is ours / peer.
+"""Every masked-LM objective beside its peers, in one run: one JSON line per figure, `ratio` is ours / peer.
 
-    python tests/benchmarks/bench_masking.py [--repeats 7] [--only masking|pairs]
+    python tests/benchmarks/bench_masking.py [--repeats 7] [--only masking|pairs|spans]
 
 Masking: transformers' DataCollatorForLanguageModeling (torch and numpy, whole words), fed 32 rows a call as
-Python lists, which is what `datasets` yields; ours on the same rows as flat uint16 columns, as a shard holds
-them: a whole shard at once (how `corrupt` runs), and 32 rows a call (a collator's place). Pairs: the classic
-create_pretraining_data loop (tests/corpus/reference_bert.py) on lists of tokens, ours on token columns, both
-up to arrays that hold the instances. Every figure is tokens of the rows per CPU-second of one thread; ours
-and the peer alternate, medians are compared.
+Python lists, which is what `datasets` yields; ours (BERT's noise and RoBERTa's) on the same rows as flat
+uint16 columns, as a shard holds them: a whole shard at once (how `corrupt` runs), and 32 rows a call (a
+collator's place). At least 20 times. Pairs: the classic create_pretraining_data loop
+(tests/corpus/reference_bert.py) on lists of tokens, ours on token columns, both up to arrays that hold the
+instances. Spans: ALBERT's pairs and n-grams and SpanBERT's rows and spans, beside loops in the manner of the
+originals (masking_peers.py). At least 50 times. Every figure is tokens of the rows per CPU-second of one
+thread; ours and the peer alternate, medians are compared.
 """
 
 import argparse
@@ -29,12 +31,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
+from corpus.corruption.albert import AlbertObjective
 from corpus.corruption.bert import BertObjective
-from corpus.corruption.masking import Marks, hide
-from corpus.corruption.rows import BLOCK_TOKENS
+from corpus.corruption.layout import RowRanges
+from corpus.corruption.masking import Marks, Targets, hide
+from corpus.corruption.replacement import OrdinaryToken, Replacement
+from corpus.corruption.roberta import hide_evenly
+from corpus.corruption.rows import BLOCK_TOKENS, Rows
+from corpus.corruption.spanbert import SpanBertObjective
+from corpus.instance_kinds import NO_PAIR
 from corpus.stream import Stream
+from tests.benchmarks import masking_peers
 from tests.corpus import reference_bert as plain
-from tests.corpus.in_memory import documents, shard_of
+from tests.corpus.in_memory import MemoryShard, documents, shard_of
 
 VOCAB_SIZE = 30_000
 MARKS = Marks(vocab_size=VOCAB_SIZE, cls_id=2, sep_id=3, mask_id=4)
@@ -116,43 +125,72 @@ def masking(repeats: int, seq: int, most: int, whole_word: bool, tensors: str) -
             collator(batch)
         return tokens.size
 
-    starts = begins[:, 1:-1].copy()
-    starts[:, 0] = True
+    shard: Any = MemoryShard(
+        tokens_T=tokens.reshape(-1),
+        word_start_T=begins.reshape(-1),
+        document_offsets=None,
+        sentence_offsets=None,
+        document_sentences=None,
+        document_ids=None,
+    )
+    places = RowRanges(
+        start_K=np.arange(count) * seq + 1,
+        length_K=np.full(count, seq - 2),
+        ranges_B=np.ones(count, np.int64),
+        pair_label_B=np.full(count, NO_PAIR),
+        document_B=np.arange(count),
+        chunk_B=np.zeros(count, np.int64),
+    )
     stream = Stream.of(0, "bench", 0, np.arange(count, dtype=np.uint64))
+    roberta = Replacement(other=OrdinaryToken(), together=True)
+    noises: dict[str, Callable[[Rows], Targets]] = {
+        "BERT": partial(hide, share=0.15, most=most, whole_word=whole_word, replacement=Replacement()),
+        "RoBERTa": partial(
+            hide_evenly, share=0.15, whole_word=whole_word, mask_special=False, replacement=roberta
+        ),
+    }
 
-    def ours(rows_a_call: int, _: Any) -> int:
+    def ours(noise: Callable[[Rows], Targets], rows_a_call: int, _: Any) -> int:
         read = tokens.reshape(-1).copy()
         for i in range(0, count, rows_a_call):
-            part = slice(i, min(i + rows_a_call, count))
-            lengths = np.full(part.stop - part.start, seq)
-            hide(
-                read[part.start * seq : part.stop * seq],
-                lengths,
-                lengths,
-                share=0.15,
-                most=most,
-                marks=MARKS,
-                stream=stream.at(part),
-                word_start_C=starts[part].reshape(-1) if whole_word else None,
+            j = min(i + rows_a_call, count)
+            noise(
+                Rows(
+                    tokens_T=read[i * seq : j * seq],
+                    ranges=places.at(i, j),
+                    stream=stream.at(slice(i, j)),
+                    shard=shard,
+                    marks=MARKS,
+                )
             )
         return tokens.size
 
     kind = "whole words" if whole_word else "tokens"
-    for how, rows_a_call in (
-        ("a shard at once", BLOCK_TOKENS // seq),
-        (f"{ROWS_A_CALL} rows a call", ROWS_A_CALL),
-    ):
-        compare(
-            f"mask {kind}, length {seq}, {how}, beside DataCollatorForLanguageModeling({tensors})",
-            partial(ours, rows_a_call),
-            peer,
-            repeats,
-            fresh,
-            rows=count,
-        )
+    for name, noise in noises.items():
+        for how, rows_a_call in (
+            ("a shard at once", BLOCK_TOKENS // seq),
+            (f"{ROWS_A_CALL} rows a call", ROWS_A_CALL),
+        ):
+            compare(
+                f"mask {kind} ({name}), length {seq}, {how}, beside DataCollatorForLanguageModeling({tensors})",
+                partial(ours, noise, rows_a_call),
+                peer,
+                repeats,
+                fresh,
+                rows=count,
+            )
 
 
-def pairs(repeats: int, objective: BertObjective) -> None:
+Loop = Callable[[masking_peers.Texts, dict[int, bool], Any, int], int]
+
+
+def bert_loop(texts: masking_peers.Texts, begins: dict[int, bool], objective: Any, vocab_size: int) -> int:
+    """The classic loop; returns the tokens of all rows."""
+    return sum(one[0] for one in plain.create_instances(texts, begins, objective, vocab_size))
+
+
+def documents_to_instances(repeats: int, figure: str, objective: Any, loop: Loop) -> None:
+    """From token columns, and from lists of tokens, to arrays of instances."""
     lengths = documents(600, seed=1)
     shard, large = (shard_of(part, vocab_size=VOCAB_SIZE) for part in (lengths, documents(20_000, seed=1)))
     tokens, bounds = shard.tokens_T.tolist(), shard.sentence_offsets.tolist()
@@ -162,15 +200,13 @@ def pairs(repeats: int, objective: BertObjective) -> None:
     texts = [sentences[a:b] for a, b in pairwise(ends)]
 
     def peer(_: Any) -> int:
-        made = plain.create_instances(texts, begins, objective, VOCAB_SIZE)
-        return sum(one[0] for one in made)
+        return loop(texts, begins, objective, VOCAB_SIZE)
 
     def ours(_: Any) -> int:
         return len(objective.corrupt(large, MARKS, seed=0, pass_number=0).tokens)
 
-    kind = "whole words" if objective.whole_word else "tokens"
     compare(
-        f"pairs and masks ({kind}), length {objective.max_seq_len}, beside the create_pretraining_data loop",
+        f"{figure}, length {objective.max_seq_len}, beside a loop in the manner of the original",
         ours,
         peer,
         repeats,
@@ -185,20 +221,27 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--only", choices=["masking", "pairs"])
+    parser.add_argument("--only", choices=["masking", "pairs", "spans"])
     arguments = parser.parse_args()
+    repeats, only = arguments.repeats, arguments.only
     warnings.filterwarnings("ignore")
-    if arguments.only != "pairs":
-        for seq, most in ((128, 20), (512, 77)):
+    lengths = ((128, 20), (512, 77))
+    if only in (None, "masking"):
+        for seq, most in lengths:
             for whole_word, tensors in ((False, "np"), (False, "pt"), (True, "pt")):
-                masking(arguments.repeats, seq, most, whole_word, tensors)
-    if arguments.only != "masking":
-        for seq, most in ((128, 20), (512, 77)):
+                masking(repeats, seq, most, whole_word, tensors)
+    if only in (None, "pairs"):
+        for seq, most in lengths:
             for whole_word in (False, True):
-                pairs(
-                    arguments.repeats,
-                    BertObjective(max_seq_len=seq, max_predictions=most, whole_word=whole_word),
-                )
+                objective = BertObjective(max_seq_len=seq, max_predictions=most, whole_word=whole_word)
+                kind = "whole words" if whole_word else "tokens"
+                documents_to_instances(repeats, f"BERT's pairs and masks ({kind})", objective, bert_loop)
+    if only in (None, "spans"):
+        for seq, most in lengths:
+            albert = AlbertObjective(max_seq_len=seq, max_predictions=most, cross_segments=True)
+            documents_to_instances(repeats, "ALBERT's pairs and n-grams", albert, masking_peers.albert)
+            spanbert = SpanBertObjective(max_seq_len=seq)
+            documents_to_instances(repeats, "SpanBERT's rows and spans", spanbert, masking_peers.spanbert)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ from corpus.wordpiece.count import count_words
 from corpus.wordpiece.encode import Encoder
 from corpus.wordpiece.train import WordPieceConfig, learn_vocabulary
 from tests.benchmarks.bench_tokenize import take, texts_of
-from training.exchange_bert import their_config, their_names
+from training.exchange.bert import their_config, their_names
 from training.models import bert
 from training.optim import adamw
 from training.pretraining_batches import MaskedBatch

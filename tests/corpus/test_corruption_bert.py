@@ -2,8 +2,6 @@
 draws, and the same bits whatever is asked for together.
 """
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +17,7 @@ from corpus.ragged import offsets_of
 from corpus.stream import Stream
 from tests.corpus import reference_bert as plain
 from tests.corpus.in_memory import MARKS, documents, shard_of
+from tests.corpus.rows_kit import instance_rows, keys, token_documents
 
 SHARD = shard_of(documents(3000, seed=1), seed=1)
 ODD = [
@@ -45,24 +44,6 @@ OBJECTIVES = [
     BertObjective(max_seq_len=5, masked_share=0.9),
     BertObjective(max_seq_len=512, max_predictions=77, next_sentence=False, whole_word=True),
 ]
-
-
-def keys(count: int, seed: int = 0) -> Stream:
-    return Stream.of(seed, "test", 0, np.arange(count, dtype=np.uint64))
-
-
-def instance_rows(shard):
-    return [shard.tokens[a:b].tolist() for a, b in zip(shard.offsets[:-1], shard.offsets[1:], strict=True)]
-
-
-def token_documents(shard):
-    """The shard as the reference wants it: documents of sentences of token numbers."""
-    sentences = [
-        list(range(a, b))
-        for a, b in zip(shard.sentence_offsets[:-1], shard.sentence_offsets[1:], strict=True)
-    ]
-    ends = shard.document_sentences
-    return [sentences[a:b] for a, b in itertools.pairwise(ends)]
 
 
 # --- given the same draws: exactly the plain loop ---
@@ -260,7 +241,7 @@ def test_every_sentence_of_a_document_is_read_unless_trimmed_and_lengths_reach_t
     shard = shard_of([[10] * 50 for _ in range(40)])
     stream = Stream.of(0, "segments", 0, shard.document_ids)
     found = make_pairs(shard, np.arange(40), stream=stream, room=125, short_share=0.0)
-    whole = found.a_length + np.where(found.is_random, 0, found.b_length)
+    whole = found.a_length + np.where(found.label, 0, found.b_length)
     covered = np.bincount(found.document, weights=whole)
     trimmed = found.a_length + found.b_length == 125
     assert np.all(covered <= 500)

@@ -1,17 +1,21 @@
 """BERT's pairs and masks have the published statistics: shares, uniformity, and those of the plain loop."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from corpus.corruption.bert import BertObjective
 from corpus.corruption.choose import choose, choose_units
-from corpus.corruption.masking import Marks, budgets, hide, replace
+from corpus.corruption.masking import Marks, budgets, hide
 from corpus.corruption.pairs import make_pairs
+from corpus.corruption.replacement import Replacement
 from corpus.stream import Stream
 from tests.corpus import reference_bert as plain
 from tests.corpus.chance import plausible_counts, plausible_share, same_distribution
 from tests.corpus.in_memory import MARKS, shard_of
-from tests.corpus.test_corruption_bert import SHARD, keys, token_documents
+from tests.corpus.rows_kit import keys, rows_of_lengths, token_documents
+from tests.corpus.test_corruption_bert import SHARD
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +48,8 @@ def test_masked_share_and_eighty_ten_ten(made):
 
 def test_random_tokens_are_uniform_over_the_whole_vocabulary_special_tokens_too():
     marks = Marks(vocab_size=50, cls_id=2, sep_id=3, mask_id=49)
-    read = replace(np.full(200_000, 48, np.uint16), keys(200_000).bits(), marks)
+    rows = replace(rows_of_lengths([1], 1), marks=marks)
+    read = Replacement().read(np.full(200_000, 48, np.uint16), keys(200_000).bits().__getitem__, rows, None)
     counts = np.bincount(read, minlength=50)
     assert plausible_counts(counts[:48], np.ones(48))
     assert plausible_share(int(counts[:48].sum()), 200_000, 0.1 * 48 / 50)
@@ -55,10 +60,8 @@ def test_all_subsets_are_equally_likely_and_each_place_is_hidden_equally_often()
     kinds = np.unique(taken, axis=0, return_counts=True)[1]
     assert len(kinds) == 20
     assert plausible_counts(kinds, np.ones(20))
-    tokens = np.full(3000 * 128, 9, np.uint16)
-    targets = hide(
-        tokens, np.full(3000, 128), np.full(3000, 60), share=0.15, most=20, marks=MARKS, stream=keys(3000)
-    )
+    rows = rows_of_lengths([58, 67], 3000)
+    targets = hide(rows, share=0.15, most=20, whole_word=False, replacement=Replacement())
     places = np.bincount(targets.positions_M, minlength=128)
     assert places[0] == places[59] == places[127] == 0
     # k of n without replacement varies less than n independent bins: (n - k) / (n - 1)
@@ -95,11 +98,11 @@ def test_half_of_the_many_sentence_chunks_are_random_and_cuts_are_uniform():
     stream = Stream.of(1, "segments", 0, shard.document_ids)
     found = make_pairs(shard, np.arange(8000), stream=stream, room=400, short_share=0.0)
     first = found.chunk == 0
-    assert plausible_share(int(found.is_random[first].sum()), 8000, 0.5)
+    assert plausible_share(int(found.label[first].sum()), 8000, 0.5)
     assert plausible_counts(np.bincount(found.a_length[first] // 10, minlength=4)[1:4], np.ones(3))
-    lent = found.b_start[found.is_random] // 10
+    lent = found.b_start[found.label] // 10
     owner = lent // 4
-    assert not (owner == found.document[found.is_random]).any()
+    assert not (owner == found.document[found.label]).any()
     assert plausible_counts(np.bincount(owner // 400, minlength=20), np.ones(20))
     assert plausible_counts(np.bincount(lent % 4, minlength=4), np.ones(4))
 

@@ -12,7 +12,8 @@ from infra.artifacts import Artifact
 from infra.materialize import run_step
 from infra.output import Output
 from infra.storage import Folder
-from training.exchange import Card, export_folder
+from training.card import Card
+from training.exchange import export_folder
 from training.models.bert import BertConfig, BertForPretraining
 from training.tasks.classify import BertForClassification, ClassifyConfig
 

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 from corpus.corruption.bert import BertObjective
+from corpus.wordpiece.files import SPECIAL_TOKENS, vocabulary_files
 from infra.artifacts import Artifact, Counts
 from infra.materialize import run_step
 from infra.output import Output
 from infra.storage import Folder
 from tests.corpus.in_memory import MARKS, documents, shard_of
-
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +29,9 @@ def prepare_instances(config: PreparedConfig, *, out: Output) -> Counts:
 
 
 def prepare_vocabulary(config: None, *, out: Output) -> Counts:
-    words = [*SPECIAL, *(f"w{i}" for i in range(MARKS.vocab_size - len(SPECIAL)))]
-    out.write("vocab.txt", "".join(f"{word}\n" for word in words).encode())
+    words = [*SPECIAL_TOKENS, *(f"w{i}" for i in range(MARKS.vocab_size - len(SPECIAL_TOKENS)))]
+    for name, content in vocabulary_files(words, lowercase=True).items():
+        out.write(name, content)
     return {}
 
 

@@ -17,9 +17,9 @@ from training.models.layers.shapes import round_up
 MIXES = [[5, 3, 9, 70, 2, 1, 40, 30, 64, 65], [128], [1], [TILE_TOKENS, 1, TILE_TOKENS - 1, 1]]
 
 
-def spans_of(lengths: list[int]):
+def spans_of(lengths: list[int], *, causal: bool = False):
     cu_seqlens = torch.tensor([0, *lengths]).cumsum(0).int()
-    return find_spans(cu_seqlens, max(lengths))
+    return find_spans(cu_seqlens, max(lengths), causal=causal)
 
 
 def random_qkv(
@@ -30,11 +30,11 @@ def random_qkv(
     ).requires_grad_()
 
 
-def each_alone(qkv_T3NH: Tensor, lengths: list[int]) -> Tensor:
+def each_alone(qkv_T3NH: Tensor, lengths: list[int], *, causal: bool = False) -> Tensor:
     rows = []
     for part in qkv_T3NH.split(lengths):
         q, k, v = part.permute(1, 2, 0, 3).unbind()
-        rows.append(F.scaled_dot_product_attention(q, k, v).transpose(0, 1))
+        rows.append(F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(0, 1))
     return torch.cat(rows)
 
 
@@ -42,8 +42,10 @@ def each_alone(qkv_T3NH: Tensor, lengths: list[int]) -> Tensor:
 @pytest.mark.parametrize(
     "ours", [attend, lambda qkv, spans: attend_padded(qkv, spans, 0.0)], ids=["tiles", "padded"]
 )
-def test_the_stream_equals_each_sequence_alone(lengths, ours):
+@pytest.mark.parametrize("causal", [False, True], ids=["both sides", "left only"])
+def test_the_stream_equals_each_sequence_alone(lengths, ours, causal, monkeypatch):
     """Exactly, in float64; in float32 it is as near to that as torch's own attention on each sequence."""
+    monkeypatch.setattr("training.models.layers.attention.QUERY_BLOCK", 32)
     weight = torch.randn(sum(lengths), 2, 8, dtype=torch.float64)
 
     def outcome(attention, dtype):
@@ -52,22 +54,27 @@ def test_the_stream_equals_each_sequence_alone(lengths, ours):
         (mixed * weight.to(dtype)).sum().backward()
         return torch.cat([mixed.detach().flatten(), qkv.grad.flatten()]).double()
 
-    exact = outcome(lambda qkv: each_alone(qkv, lengths), torch.float64)
+    def alone(qkv):
+        return each_alone(qkv, lengths, causal=causal)
 
     def stream(qkv):
-        return ours(qkv, spans_of(lengths))
+        return ours(qkv, spans_of(lengths, causal=causal))
+
+    exact = outcome(alone, torch.float64)
 
     torch.testing.assert_close(outcome(stream, torch.float64), exact, atol=1e-13, rtol=1e-12)
     error = (outcome(stream, torch.float32) - exact).abs().mean()
-    assert error <= 2 * (outcome(lambda qkv: each_alone(qkv, lengths), torch.float32) - exact).abs().mean()
+    assert error <= 2 * (outcome(alone, torch.float32) - exact).abs().mean()
 
 
-def test_gradients_are_exact_with_dropout_too():
+@pytest.mark.parametrize("causal", [False, True], ids=["both sides", "left only"])
+def test_gradients_are_exact_with_dropout_too(causal, monkeypatch):
+    monkeypatch.setattr("training.models.layers.attention.QUERY_BLOCK", 4)
     lengths = [3, 2, 4]
 
     def mixed(qkv):
         torch.manual_seed(3)  # the same mask at every call
-        return attend(qkv, spans_of(lengths), 0.4)
+        return attend(qkv, spans_of(lengths, causal=causal), 0.4)
 
     assert torch.autograd.gradcheck(mixed, random_qkv(lengths, size=4, dtype=torch.float64))
 
@@ -80,6 +87,28 @@ def test_no_gradient_crosses_a_border():
         attend(qkv, spans_of(lengths), 0.1)[begin:end].square().sum().backward()
         assert qkv.grad[begin:end].abs().sum() > 0
         assert torch.count_nonzero(qkv.grad[:begin]) == torch.count_nonzero(qkv.grad[end:]) == 0
+
+
+def test_no_gradient_comes_from_the_right(monkeypatch):
+    monkeypatch.setattr("training.models.layers.attention.QUERY_BLOCK", 16)
+    lengths = [5, 70, 3, 9]
+    for begin, end in pairwise(torch.tensor([0, *lengths]).cumsum(0).tolist()):
+        for last in {begin, (begin + end) // 2, end - 1}:
+            qkv = random_qkv(lengths)
+            attend(qkv, spans_of(lengths, causal=True), 0.1)[last].square().sum().backward()
+            assert torch.count_nonzero(qkv.grad[:begin]) == torch.count_nonzero(qkv.grad[last + 1 :]) == 0
+            own = qkv.grad[begin : last + 1]
+            assert torch.count_nonzero(own[:-1, 0]) == 0  # only the last query is asked
+            assert (own[:, 2].abs().sum((1, 2)) > 0).sum() >= len(
+                own
+            ) // 2  # dropout hides some of the values
+
+
+def test_a_long_causal_sequence_is_a_tile_for_each_block_of_its_queries():
+    spans = spans_of([600, 70, 10, 20], causal=True)
+    assert spans.tiles == [(512, 640), (256, 512), (0, 256), (600, 680), (670, 700)]
+    assert spans.key_begins == [0, 0, 0, 600, 670]
+    assert [tuple(mask.shape) for mask in spans.tile_masks][:3] == [(128, 640), (256, 512), (256, 256)]
 
 
 def test_bfloat16_is_within_twice_the_error_of_torchs_attention_which_computes_in_float32():

@@ -9,14 +9,14 @@ import pytest
 import torch
 import transformers
 
-from corpus.instance_kinds import MaskedInstances
+from tests.training import masked
+from tests.training.masked import LENGTHS
 from training.batches import TokenBatch
 from training.exchange import import_folder
 from training.models import bert
 from training.models.bert import BertConfig, BertForPretraining
 from training.pretraining_batches import MaskedBatch
 
-LENGTHS = [9, 3, 70, 2, 33, 64, 5, 12]
 CONFIG = BertConfig(
     vocab_size=97, hidden_size=48, num_layers=3, num_heads=4, feed_forward_size=80, max_seq_len=80
 )
@@ -39,73 +39,56 @@ def pair(tmp_path_factory) -> tuple[BertForPretraining, transformers.BertForPreT
     """The same random weights on both sides, biases and norms included."""
     folder = tmp_path_factory.mktemp("theirs")
     torch.manual_seed(0)
-    theirs = transformers.BertForPreTraining(theirs_like(CONFIG)).eval()
-    with torch.no_grad():
-        for parameter in theirs.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
+    theirs = masked.shaken(transformers.BertForPreTraining(theirs_like(CONFIG)))
     theirs.save_pretrained(folder)
     ours = import_folder(folder)
     assert isinstance(ours, BertForPretraining)
     return ours.eval(), theirs
 
 
-def random_batch(
-    lengths: list[int] = LENGTHS, vocab_size: int = CONFIG.vocab_size, seed: int = 0
-) -> MaskedBatch:
-    noise = np.random.default_rng(seed)
-    offsets = np.cumsum([0, *lengths])
-    positions = [np.sort(noise.choice(length, max(1, length // 6), replace=False)) for length in lengths]
-    found = MaskedInstances(
-        tokens=noise.integers(0, vocab_size, offsets[-1]),
-        offsets=offsets,
-        segment_b=np.array([length // 2 for length in lengths]),
-        target_positions=np.concatenate(positions),
-        target_offsets=np.cumsum([0, *(len(row) for row in positions)]),
-        target_tokens=noise.integers(0, vocab_size, sum(len(row) for row in positions)),
-        pair_label=noise.integers(0, 2, len(lengths)),
-        instance_id=np.zeros(len(lengths), np.uint64),
-        document=np.zeros(len(lengths), np.int64),
-    )
-    return MaskedBatch.of(found)
+def random_batch(lengths: list[int] = LENGTHS) -> MaskedBatch:
+    return masked.random_batch(lengths, vocab_size=CONFIG.vocab_size)
 
 
 def padded(batch: MaskedBatch) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """The inputs transformers wants, and which of its B,L places are real (in the order of our stream)."""
-    tokens = batch.tokens
-    real_BL = torch.arange(tokens.max_seq_len) < tokens.cu_seqlens.diff()[:, None]
-    labels_T = torch.full_like(tokens.tokens_T, -100).index_copy(
-        0, batch.target_index_M, batch.target_tokens_M
-    )
-    inputs = {"attention_mask": real_BL.long(), "next_sentence_label": batch.pair_label_B}
-    for name, values, filler in (
-        ("input_ids", tokens.tokens_T, 0),
-        ("token_type_ids", tokens.segments_T, 0),
-        ("labels", labels_T, -100),
-    ):
-        inputs[name] = torch.full(real_BL.shape, filler).masked_scatter(real_BL, values)
-    return inputs, real_BL
+    inputs, real_BL = masked.padded(batch)
+    return {**inputs, "next_sentence_label": batch.pair_label_B}, real_BL
 
 
-PUBLISHED = {  # layers, hidden size, heads (google-research/bert)
-    "tiny": (2, 128, 2),
-    "mini": (4, 256, 4),
-    "small": (4, 512, 8),
-    "medium": (8, 512, 8),
-    "base": (12, 768, 12),
-    "large": (24, 1024, 16),
+PUBLISHED = {  # layers, hidden size, heads, vocabulary (google-research/bert)
+    "tiny": (2, 128, 2, 30522),
+    "mini": (4, 256, 4, 30522),
+    "small": (4, 512, 8, 30522),
+    "medium": (8, 512, 8, 30522),
+    "base": (12, 768, 12, 30522),
+    "large": (24, 1024, 16, 30522),
+    "multilingual_cased": (12, 768, 12, 119547),
+    "multilingual_uncased": (12, 768, 12, 105879),
+    "chinese": (12, 768, 12, 21128),
+}
+PARAMETERS = {  # of the encoder with its pooler: what the models are said to have
+    "tiny": 4_385_920,
+    "mini": 11_170_560,
+    "small": 28_763_648,
+    "medium": 41_373_184,
+    "base": 109_482_240,
+    "large": 335_141_888,
+    "multilingual_cased": 177_853_440,
+    "multilingual_uncased": 167_356_416,
+    "chinese": 102_267_648,
 }
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_sizes(name):
     config = getattr(bert, name)()
-    assert (config.num_layers, config.hidden_size, config.num_heads) == PUBLISHED[name]
-    count = sum(parameter.numel() for parameter in BertForPretraining(config, seed=None).parameters())
+    assert (config.num_layers, config.hidden_size, config.num_heads, config.vocab_size) == PUBLISHED[name]
+    assert config.feed_forward_size == 4 * config.hidden_size
+    model = BertForPretraining(config, seed=None)
     with torch.device("meta"):
         theirs = transformers.BertForPreTraining(theirs_like(config))
-    assert count == theirs.num_parameters()
-    if name in ("base", "large"):
-        assert count == {"base": 110_106_428, "large": 336_226_108}[name]
+    assert masked.parameters_in(model) == theirs.num_parameters()
+    assert masked.parameters_in(model.bert) == PARAMETERS[name]
 
 
 def test_every_layer_both_heads_and_the_loss_equal_transformers_on_a_padded_batch(pair):
@@ -228,18 +211,9 @@ def test_first_weights_are_a_function_of_the_seed_alone():
 
 
 def test_it_learns_a_handful_of_sequences():
-    model, batch = BertForPretraining(CONFIG), random_batch()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    torch.manual_seed(0)
-    first = None
-    for _ in range(120):
-        losses = model(batch)
-        first = first or losses.total.item()
-        optimizer.zero_grad()
-        losses.total.backward()
-        optimizer.step()
-    assert first == pytest.approx(math.log(CONFIG.vocab_size) + math.log(2), abs=0.3)
-    assert losses.total.item() < 0.4
+    first, last = masked.learned(BertForPretraining(CONFIG), random_batch(masked.A_HANDFUL))
+    assert first.total.item() == pytest.approx(math.log(CONFIG.vocab_size) + math.log(2), abs=0.3)
+    assert last.total.item() < 0.4
 
 
 def test_without_pairs_there_is_no_sentence_loss(pair):

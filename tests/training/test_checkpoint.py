@@ -5,13 +5,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 
 from infra.artifacts import CorruptFile
 from infra.folder_local import LocalFolder
-from training.checkpoint import COMMIT, Checkpoint, Checkpoints, History, save_tensors, verify
+from infra.process import this_process
+from infra.report import SILENT
+from training.checkpoint import COMMIT, Checkpoint, Checkpoints, Keep, Progress, save_tensors, verify
+from training.engine_state import State
+from training.history import History
 
 CONFIG = {"TrainConfig": {"steps": 20, "learning_rate": 0.001}}
 
@@ -22,20 +27,30 @@ def example(step: int) -> Checkpoint:
     for s in range(step):
         history.append({"loss": 1.0 / (s + 1), "learning_rate": 0.1})
     return Checkpoint(
-        step=step,
-        updates=step,
-        weights={"b": fill, "a": fill + 1},
-        moments={"b/exp_avg": fill + 2, "a/exp_avg": fill + 3},
-        history=history,
+        progress=Progress(
+            history=history,
+            held_out=[{"step": float(step), "loss": 2.0 / step}],
+            roll_backs=1,
+            passed_over_samples=8 * step,
+        ),
+        state=State(
+            weights={"b": fill, "a": fill + 1},
+            moments={"b/exp_avg": fill + 2, "a/exp_avg": fill + 3},
+            carried={"0/0": fill + 4, "0/1": (fill + 5).to(torch.bfloat16)},
+            updates=step,
+        ),
     )
 
 
 def same(a: Checkpoint, b: Checkpoint) -> bool:
-    tensors = [(a.weights, b.weights), (a.moments, b.moments)]
-    return (
-        (a.step, a.updates, a.history.columns) == (b.step, b.updates, b.history.columns)
-        and all(x.keys() == y.keys() for x, y in tensors)
-        and all(torch.equal(x[name], y[name]) for x, y in tensors for name in x)
+    x, y = a.state, b.state
+    tensors = [(x.weights, y.weights), (x.moments, y.moments), (x.carried, y.carried)]
+    numbers = [
+        (c.state.updates, p.history.columns, p.held_out, p.roll_backs, p.passed_over_samples)
+        for c, p in ((a, a.progress), (b, b.progress))
+    ]
+    return numbers[0] == numbers[1] and all(
+        x.keys() == y.keys() and all(torch.equal(x[name], y[name]) for name in x) for x, y in tensors
     )
 
 
@@ -62,7 +77,7 @@ def test_equal_states_are_equal_bytes(tmp_path):
 def test_no_file_is_a_pickle(checkpoints):
     checkpoints.save(example(3))
     folder = checkpoints.at(3)
-    assert len(folder.names()) == 5
+    assert len(folder.names()) == 7
     for name in folder.names():
         with pytest.raises(Exception):  # noqa: B017 - whatever unpickling garbage raises
             pickle.loads(folder.read(name))
@@ -74,8 +89,52 @@ def test_the_last_two_are_kept(checkpoints):
     assert checkpoints.folder.folders() == ["step-00000003", "step-00000004"]
 
 
+def test_what_is_kept_is_the_last_the_regular_and_the_best():
+    steps, held_out = (
+        [50, 40, 30, 20, 10],
+        [{"step": float(s), "loss": abs(s - 19.0)} for s in range(10, 55, 5)],
+    )
+    assert Keep().chosen(steps, held_out) == {50, 40}
+    assert Keep(last=3).chosen(steps, []) == {50, 40, 30}
+    assert Keep(every_steps=30).chosen(steps, []) == {50, 40, 30}
+    assert Keep(best=True).chosen(steps, held_out) == {50, 40, 20}
+    assert Keep(best=True).chosen([50, 40, 30], held_out) == {
+        50,
+        40,
+        30,
+    }  # 25 and 15 have no checkpoint, 20 is gone
+    assert Keep(best=True).chosen(steps, []) == {50, 40}
+    with pytest.raises(ValueError, match="last 1: should the newest be damaged, one more is needed"):
+        Keep(last=1)
+
+
+def test_going_back_leaves_no_later_checkpoint(tmp_path):
+    checkpoints = Checkpoints(LocalFolder(tmp_path), CONFIG, keep=Keep(last=9))
+    for step in (1, 2, 3, 4):
+        checkpoints.save(example(step))
+    assert checkpoints.newest(up_to=2) == 2
+    checkpoints.forget_after(2)
+    assert checkpoints.folder.folders() == ["step-00000001", "step-00000002"]
+
+
+def test_a_holder_on_another_host_is_waited_for_and_one_that_died_here_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.checkpoint.BEAT_SECONDS", 0.05)
+    monkeypatch.setattr("training.checkpoint.TTL_SECONDS", 0.2)
+    folder, notes = LocalFolder(tmp_path), []
+    report = type("Report", (type(SILENT),), {"note": lambda self, message: notes.append(message)})()
+    dead = subprocess.Popen(["true"])
+    mine = this_process()
+    here = replace(mine, pid=dead.pid, start=1)
+    dead.wait()
+    for holder, expected in ((here, []), (replace(here, boot="other", host="far"), ["waiting for process"])):
+        record = {"holder": asdict(holder), "nonce": "n", "beat": 3, "ttl_seconds": 0.2, "released": False}
+        folder.write("lease.json", json.dumps(record).encode())
+        with Checkpoints(folder, CONFIG).claimed(report):
+            assert [note[:19] for note in notes] == expected
+
+
 @pytest.mark.parametrize(
-    "file", ["model.safetensors", "optimizer.safetensors", "losses.arrow", "state.json", COMMIT]
+    "file", ["model.safetensors", "carried.safetensors", "losses.arrow", "state.json", COMMIT]
 )
 @pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(checkpoints, caplog, file, damage):
@@ -144,7 +203,7 @@ class Dying(LocalFolder):
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("operation", range(1, 13))
+@pytest.mark.parametrize("operation", range(1, 15))
 def test_dying_at_any_operation_of_a_save_leaves_a_whole_checkpoint(tmp_path, operation, after):
     Dying.left, Dying.after = 0, after
     dying = Checkpoints(Dying(tmp_path / "run"), CONFIG)
@@ -205,7 +264,7 @@ def test_verify_names_the_file(checkpoints):
 
 
 def test_tensor_files_do_not_depend_on_the_order_of_names(tmp_path):
-    tensors = example(1).weights
+    tensors = example(1).state.weights
     save_tensors(tensors, tmp_path / "a")
     save_tensors(dict(reversed(list(tensors.items()))), tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

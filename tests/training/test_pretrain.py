@@ -67,7 +67,7 @@ def test_a_killed_trainer_leaves_the_same_artifact_byte_for_byte(tmp_path, monke
     assert killer.deaths == 0
     assert any("killed by SIGKILL" in note for note in killer.notes)
     assert killed.manifest.content == whole.manifest.content
-    assert whole.names() == ["losses.arrow", "model.json", "model.safetensors"]
+    assert whole.names() == ["ledger.json", "losses.arrow", "model.json", "model.safetensors"]
     assert whole.read_json("model.json") == plain(MODEL)
     assert whole.counts["steps"] == steps
     assert whole.counts["sequences"] == 8 * steps
@@ -80,12 +80,12 @@ def test_a_killed_trainer_leaves_the_same_artifact_byte_for_byte(tmp_path, monke
 
 
 def test_samples_are_a_function_of_their_numbers(store):
-    batch_at = samples(CONFIG, (prepared.instances(store),))
+    batch_at = samples(CONFIG, (prepared.instances(store),)).batch
     whole, part = batch_at(range(8)), batch_at(range(4, 8))
     start = int(whole.tokens.cu_seqlens[4])
     assert whole.tokens.tokens_T[start:].equal(part.tokens.tokens_T)
     assert whole.pair_label_B[4:].equal(part.pair_label_B)
-    later = samples(CONFIG, (prepared.instances(store),))(range(4, 8))
+    later = samples(CONFIG, (prepared.instances(store),)).batch(range(4, 8))
     assert part.target_tokens_M.equal(later.target_tokens_M)
 
 

@@ -12,7 +12,7 @@ Letters: `B` sequences, `T` tokens, `M` targets, `D` hidden size, `V` vocabulary
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -23,17 +23,16 @@ from corpus.instance_kinds import MaskedInstances
 from training.batches import TokenBatch
 from training.losses import Losses
 from training.models.initialize import initialize
-from training.models.layers.attention import find_spans
 from training.models.layers.embeddings import Embeddings
-from training.models.layers.encoder import EncoderLayer
+from training.models.layers.encoder import EncoderLayer, layer_states
 from training.models.layers.heads import MaskedLMHead, Pooler
-from training.models.layers.shapes import with_filler
+from training.models.sizes import check_heads, check_sizes
 from training.pretraining_batches import MaskedBatch
 
 
 @dataclass(frozen=True, kw_only=True)
-class BertConfig:
-    """The shape of a BERT; sizes are counts, `max_seq_len` is tokens."""
+class BertShape:
+    """The shape of BERT's encoder; sizes are counts, `max_seq_len` is tokens."""
 
     reads: ClassVar = MaskedInstances
 
@@ -50,23 +49,13 @@ class BertConfig:
     initializer_std: float = 0.02
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type == "int" or field.type is int:
-                if value < 1:
-                    raise ValueError(f"{field.name} {value}: it is a count; give 1 or more")
-            elif field.name.endswith("dropout"):
-                if not 0 <= value < 1:
-                    raise ValueError(
-                        f"{field.name} {value}: it is a probability; give a value from 0 to below 1"
-                    )
-            elif value <= 0:
-                raise ValueError(f"{field.name} {value}: it must be positive; BERT uses {field.default}")
-        if self.hidden_size % self.num_heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} with num_heads {self.num_heads}: heads share it "
-                f"equally; choose a hidden_size that is a multiple of {self.num_heads}"
-            )
+        check_sizes(self)
+        check_heads(self.hidden_size, self.num_heads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertConfig(BertShape):
+    """A BERT with its pooler and both heads."""
 
     def network(self, *, seed: int | None = 0) -> "BertForPretraining":
         """What is pretrained; with seed None its weights are left on the meta device."""
@@ -95,7 +84,23 @@ def base(vocab_size: int = 30522) -> BertConfig:
 
 
 def large(vocab_size: int = 30522) -> BertConfig:
+    """Trained on hidden pieces or, later, on hidden whole words: the network is the same."""
     return _published(vocab_size, 24, 1024)
+
+
+def multilingual_cased(vocab_size: int = 119547) -> BertConfig:
+    """BERT-base on the Wikipedias of 104 languages."""
+    return base(vocab_size)
+
+
+def multilingual_uncased(vocab_size: int = 105879) -> BertConfig:
+    """BERT-base on the Wikipedias of 102 languages."""
+    return base(vocab_size)
+
+
+def chinese(vocab_size: int = 21128) -> BertConfig:
+    """BERT-base on single Chinese characters; trained on whole words, it is the network of BERT-wwm."""
+    return base(vocab_size)
 
 
 def _published(vocab_size: int, num_layers: int, hidden_size: int) -> BertConfig:
@@ -109,10 +114,10 @@ def _published(vocab_size: int, num_layers: int, hidden_size: int) -> BertConfig
     )
 
 
-class Bert(nn.Module):
-    """The encoder and its pooler: `TokenBatch -> x_TD`."""
+class BertEncoder(nn.Module):
+    """Embeddings and layers: `TokenBatch -> x_TD`."""
 
-    def __init__(self, config: BertConfig, *, seed: int | None = 0) -> None:
+    def __init__(self, config: BertShape, *, seed: int | None = 0) -> None:
         super().__init__()
         self.config = config
         with torch.device("meta"):
@@ -120,7 +125,7 @@ class Bert(nn.Module):
         if seed is not None:
             initialize(self, seed=seed, std=config.initializer_std)
 
-    def _build(self, config: BertConfig) -> None:
+    def _build(self, config: BertShape) -> None:
         self.embeddings = Embeddings(
             vocab_size=config.vocab_size,
             hidden_size=config.hidden_size,
@@ -140,24 +145,26 @@ class Bert(nn.Module):
             )
             for _ in range(config.num_layers)
         )
-        self.pooler = Pooler(config.hidden_size)
 
     def states(self, batch: TokenBatch) -> Iterator[Tensor]:
         """The embeddings, then the output of each layer: `num_layers + 1` tensors `x_TD`."""
         x_TD = self.embeddings(batch)
         yield x_TD
-        tokens = len(x_TD)
-        x_TD = with_filler(x_TD)
-        spans = find_spans(batch.cu_seqlens, batch.max_seq_len, filler=len(x_TD) - tokens)
-        for layer in self.layers:
-            x_TD = layer(x_TD, spans)
-            yield x_TD[:tokens]
+        yield from layer_states(self.layers, x_TD, batch)
 
     def forward(self, batch: TokenBatch) -> Tensor:
         """The last layer's output, `x_TD`."""
         for state in self.states(batch):
             x_TD = state
         return x_TD
+
+
+class Bert(BertEncoder):
+    """The encoder with its pooler."""
+
+    def _build(self, config: BertShape) -> None:
+        super()._build(config)
+        self.pooler = Pooler(config.hidden_size)
 
     def pooled(self, x_TD: Tensor, cu_seqlens: Tensor) -> Tensor:
         """The sentence representation, `B,D`: the first token through the tanh pooler."""

@@ -5,6 +5,7 @@ whether the encoder under it is fresh or pretrained, and so does an encoder unde
 """
 
 import hashlib
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,18 @@ def initialize(model: nn.Module, *, seed: int, std: float) -> None:
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.ndim > 1:
                 truncated_normal(parameter, std=std, generator=generator_for(seed, f"{path}.{name}"))
+            else:
+                nn.init.constant_(parameter, float(isinstance(module, nn.LayerNorm) and name == "weight"))
+
+
+def initialize_normal(model: nn.Module, *, seed: int, std: float | Callable[[str], float]) -> None:
+    """The same with normal numbers that are not cut (fairseq, `init_bert_params`; GPT); `std` may depend on the module's path."""
+    model.to_empty(device="cpu")
+    for path, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.ndim > 1:
+                width = std(path) if callable(std) else std
+                nn.init.normal_(parameter, std=width, generator=generator_for(seed, f"{path}.{name}"))
             else:
                 nn.init.constant_(parameter, float(isinstance(module, nn.LayerNorm) and name == "weight"))
 

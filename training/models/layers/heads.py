@@ -5,20 +5,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.models.layers.cross_entropy import vocabulary_cross_entropy
+from training.models.layers.encoder import Activation
 from training.models.layers.shapes import with_filler
 
 
 class MaskedLMHead(nn.Module):
     """BERT's `cls/predictions`: dense, GELU, LayerNorm, then the token embedding transposed plus a bias of
-    its own.
+    its own. Where the embeddings are factorised, the dense layer leads to their size (ALBERT).
 
     The embedding matrix is an argument, not a member: it has one name in a checkpoint and one gradient.
     """
 
-    def __init__(self, *, hidden_size: int, vocab_size: int, layer_norm_eps: float) -> None:
+    def __init__(
+        self,
+        *,
+        hidden_size: int,
+        vocab_size: int,
+        layer_norm_eps: float,
+        embedding_size: int | None = None,  # of the matrix given to `forward`; None: the hidden size
+        activation: Activation = F.gelu,
+    ) -> None:
         super().__init__()
-        self.transform = nn.Linear(hidden_size, hidden_size)
-        self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.transform = nn.Linear(hidden_size, embedding_size or hidden_size)
+        self.norm = nn.LayerNorm(embedding_size or hidden_size, eps=layer_norm_eps)
+        self.activation = activation
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
     def forward(self, x_MD: Tensor, embedding_VD: Tensor) -> Tensor:
@@ -33,7 +43,7 @@ class MaskedLMHead(nn.Module):
         return vocabulary_cross_entropy(x_MD, embedding_VD, self.bias, target_M)
 
     def _transformed(self, x_MD: Tensor) -> Tensor:
-        return self.norm(F.gelu(self.transform(x_MD)))
+        return self.norm(self.activation(self.transform(x_MD)))
 
 
 class Pooler(nn.Module):
