@@ -21,9 +21,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from corpus.candidates import documents_in, propose, ranges_for, sign, write_index
 from corpus.document import ID_BYTES
-from corpus.references import (
+from corpus.near.candidates import documents_in, propose, ranges_for, sign, write_index
+from corpus.near.references import (
     MAX_GENERATIONS,
     ROW_BITS,
     generations_of,
@@ -33,10 +33,10 @@ from corpus.references import (
     scratch,
     slice_of,
 )
+from corpus.near.similarity import EDGE, SHOWN, Extracted, Thresholds, extract, extracted, show, verify
+from corpus.near.units import SHINGLE_WEIGHT
 from corpus.rows import read_rows, write_rows
-from corpus.similarity import EDGE, SHOWN, Extracted, Thresholds, extract, extracted, show, verify
 from corpus.stream import Words
-from corpus.units import SHINGLE_WEIGHT
 from infra.artifacts import Artifact, Counts
 from infra.output import WORK, Output, PartitionOutput, total
 
@@ -63,7 +63,7 @@ class DeduplicateConfig:
     """What a near duplicate is, and how hard to look for it.
 
     A document is one if it shares `min_jaccard` of all shingles with a kept one, or, where `min_containment` is given, if
-    that share of its own shingles is in a kept one. Proposals are made by Jaccard similarity (corpus.minhash), so a document
+    that share of its own shingles is in a kept one. Proposals are made by Jaccard similarity (corpus.near.minhash), so a document
     contained in one twice its length is found with probability 0.2 by 14 bands of 6.
     """
 

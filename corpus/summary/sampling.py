@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from corpus.document import SCHEMA, ids_of, partition_files
+from corpus.near.similarity import HEAD_CHARACTERS
 from corpus.rows import part_of
-from corpus.similarity import HEAD_CHARACTERS
 from corpus.stream import Stream
 from corpus.summary.differences import marked
 from corpus.summary.find import Place, read_places

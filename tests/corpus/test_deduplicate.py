@@ -156,9 +156,9 @@ def test_ranges_of_keys_change_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     outcomes = []
     for number, sizes in enumerate(((1 << 19, 1 << 19), (300, 1 << 19), (1 << 19, 300), (300, 900))):
         store = open_folder(tmp_path / str(number))
-        monkeypatch.setattr("corpus.candidates.KEYS_IN_RANGE", sizes[0])
+        monkeypatch.setattr("corpus.near.candidates.KEYS_IN_RANGE", sizes[0])
         first = run(artifact(store, [texts[0::2]]))
-        monkeypatch.setattr("corpus.candidates.KEYS_IN_RANGE", sizes[1])
+        monkeypatch.setattr("corpus.near.candidates.KEYS_IN_RANGE", sizes[1])
         second = run(artifact(store, [texts[1::2]]), previous=first)
         outcomes.append((removed(first), removed(second), second.counts))
         assert (len(first.names("index-")) > 2) == (sizes[0] == 300)

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from corpus.deduplicate import DeduplicateConfig
-from corpus.minhash import band_keys, bands_of, proposal_chance, signatures
+from corpus.near.minhash import band_keys, bands_of, proposal_chance, signatures
 from corpus.ragged import offsets_of
 from corpus.stream import Words
 

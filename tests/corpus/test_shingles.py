@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from corpus.shingles import shared, shingle_blocks, shingle_sets
-from corpus.units import SHINGLE_WEIGHT, WEIGHTS
+from corpus.near.shingles import shared, shingle_blocks, shingle_sets
+from corpus.near.units import SHINGLE_WEIGHT, WEIGHTS
 from tests.corpus.near_text import naive_jaccard, naive_shingles, texts_of
 
 ALPHABET = [*"aB cé,.ßİΣς 3恐慌，カなไทยກຂកខမβж\n\u0301😀-'", " the ", " of ", " and ", "x" * 41, "y" * 40]

@@ -1,7 +1,7 @@
 """Shingles: the overlapping runs of units by which two texts are compared, as 64-bit hashes of columns.
 
 A shingle begins at every unit that has at least SHINGLE_WEIGHT after it (itself included) and ends where that weight is
-reached: 5 words, 8 Chinese characters, 16 letters of DNA or Thai, or a mixture (corpus.units). A document that weighs
+reached: 5 words, 8 Chinese characters, 16 letters of DNA or Thai, or a mixture (corpus.near.units). A document that weighs
 less is one shingle, all of it, so short documents are near duplicates only if they are equal but for case and
 punctuation. A document without a letter (an emoji) has no shingle and is nobody's duplicate.
 
@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from corpus.columns import utf8
+from corpus.near.units import SHINGLE_WEIGHT, Units, units_of
 from corpus.ragged import Ints, blocks, offsets_of, ranges
 from corpus.rolling import prefix, span
 from corpus.stream import Words
-from corpus.units import SHINGLE_WEIGHT, Units, units_of
 
 _BLOCK_BYTES = 1 << 18  # its temporaries fit the cache: twice as fast as 4 MB
 

@@ -23,9 +23,8 @@ import pyarrow.parquet as pq
 
 from corpus.columns import utf8
 from corpus.document import ids_of
-from corpus.minhash import band_keys
-from corpus.ragged import Ints, ranges
-from corpus.references import (
+from corpus.near.minhash import band_keys
+from corpus.near.references import (
     groups,
     open_array,
     read_batches,
@@ -35,6 +34,7 @@ from corpus.references import (
     text_column,
     write_scratch,
 )
+from corpus.ragged import Ints, ranges
 from corpus.rows import read_rows
 from corpus.stream import Words
 from infra.artifacts import Artifact, Counts

@@ -16,12 +16,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from corpus.candidates import PAIR, unique_pairs
 from corpus.columns import utf8
 from corpus.document import SCHEMA, ids_of
+from corpus.near.candidates import PAIR, unique_pairs
+from corpus.near.references import (
+    groups,
+    read_batches,
+    rows_in,
+    scratch,
+    slice_of,
+    text_column,
+    write_scratch,
+)
+from corpus.near.shingles import shared, shingle_sets
 from corpus.ragged import Ints, offsets_of
-from corpus.references import groups, read_batches, rows_in, scratch, slice_of, text_column, write_scratch
-from corpus.shingles import shared, shingle_sets
 from corpus.stream import Words
 from infra.artifacts import Artifact, Counts
 from infra.output import WORK, PartitionOutput

@@ -5,7 +5,7 @@
 
 A unit is a word where words are spaced; one character in Han, Kana, Bopomofo and Yi; one letter in Thai, Lao, Khmer,
 Burmese and the like, and in words of more than 40 letters (DNA, protein, base64). A shingle is as many units as weigh 80
-(corpus.shingles): 5 words, 8 characters, 16 letters, or a mixture, so mixed text needs no decision per document.
+(corpus.near.shingles): 5 words, 8 characters, 16 letters, or a mixture, so mixed text needs no decision per document.
 8 characters are 5 words: a word of the Chinese treebank in the shared data has 1.64 characters. 16-mers are what
 genome sketches use for sequences up to 10^9 letters; 8 letters of a four-letter alphabet would repeat by chance.
 

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from corpus.near.shingles import shingle_blocks
 from corpus.ragged import Ints
-from corpus.shingles import shingle_blocks
 from corpus.stream import Words, mix, salt
 
 Minima = npt.NDArray[np.uint32]

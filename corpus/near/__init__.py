@@ -1,0 +1,1 @@
+"""Near duplicates: MinHash proposes pairs, the full text decides."""
