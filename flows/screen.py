@@ -29,10 +29,9 @@ def final(
     lines = [*_head(run), *_corpus(trained), *_training(trained)]
     if evaluated is not None:
         lines += _task(evaluated)
-    lines += _production(recipe, run, evaluated is not None)
     if answers.step == "smoke_test":
-        lines += _answers(answers)
-    return "\n".join([*lines, *_next(recipe, run)])
+        lines += [*_production(recipe, run, evaluated is not None), *_answers(answers)]
+    return "\n".join([*lines, *_next(recipe, run, trained, served=answers.step == "smoke_test")])
 
 
 def _row(title: str, *texts: str) -> list[str]:
@@ -60,7 +59,7 @@ def _corpus(trained: Pretrained) -> list[str]:
         "corpus",
         f"{whole['files']:,} files -> {whole['documents']:,} documents{number}; removed {read['exact_duplicate']:,} exact and "
         f"{kept['read'] - kept['kept']:,} near duplicates",
-        f"{words['vocab_size']:,} WordPieces from {human(words['words'])} words; {human(shards['tokens'])} tokens to train on",
+        f"{words['vocab_size']:,} {_entries(trained)} from {human(words.get('words', 0))} words; {human(shards['tokens'])} tokens to train on",
     )
 
 
@@ -115,7 +114,21 @@ def _answers(answers: Artifact) -> list[str]:
     )
 
 
-def _next(recipe: Recipe, run: runs.Run) -> list[str]:
+def _entries(trained: Pretrained) -> str:
+    return "WordPieces" if trained.corpus.vocabulary.step == "train_wordpiece" else "vocabulary entries"
+
+
+def _next(recipe: Recipe, run: runs.Run, trained: Pretrained, *, served: bool) -> list[str]:
+    then = [
+        "cloze up                       every run, its logs and pictures in the Prefect UI",
+        f"cloze run {recipe.name} --set pretrain.train.steps=5000   a longer run; only what changed is done",
+        "cloze recipes, cloze runs, cloze models, cloze doctor",
+    ]
+    if not served:
+        look = (
+            f"cloze replay {trained.weights.short} 0 --samples 2   what it read, and its loss at every target"
+        )
+        return [*_row("store", run.store.url), "", *_row("next", look, *then)]
     state = running(run.settings)
     alive = state is not None and health(state["url"]) is not None
     url = state["url"] if state and alive else "http://127.0.0.1:8000"
@@ -125,15 +138,4 @@ def _next(recipe: Recipe, run: runs.Run) -> list[str]:
         if alive
         else "not running; `cloze serve --detach`"
     )
-    return [
-        *_row("store", run.store.url),
-        *_row("serving", serving),
-        "",
-        *_row(
-            "next",
-            ask,
-            "cloze up                       every run, its logs and pictures in the Prefect UI",
-            f"cloze run {recipe.name} --set pretrain.train.steps=5000   a longer run; only what changed is done",
-            "cloze recipes, cloze runs, cloze models, cloze doctor",
-        ),
-    ]
+    return [*_row("store", run.store.url), *_row("serving", serving), "", *_row("next", ask, *then)]
