@@ -5,9 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from infra.storage import Folder, open_folder
 from tests.infra.s3_server import S3Server
+
+# The same examples at every run, so that what passed here passes there; HYPOTHESIS_PROFILE=default looks for new ones.
+settings.register_profile("cloze", derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "cloze"))
 
 
 @pytest.fixture

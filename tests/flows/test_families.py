@@ -11,6 +11,8 @@ from corpus.ingest import IngestConfig
 from corpus.select import SelectConfig
 from corpus.sources.text_files import TextFiles
 from corpus.split import SplitConfig
+from corpus.vocabulary.byte_bpe import ByteBPEEncoder
+from corpus.vocabulary.byte_files import BYTE_ALPHABET, RobertaTokens
 from flows import cli
 from flows import run as runs
 from flows.pretrain import Pretrained, pretrain
@@ -20,6 +22,7 @@ from flows.settings import Settings
 from infra.report import SILENT, Report
 from tests.training.test_learning import real_documents
 from training import launch
+from training.models.family import require_vocabulary
 
 TINY: dict[str, dict[str, Any]] = {
     "text-elmo": {
@@ -101,3 +104,23 @@ def test_a_family_goes_from_text_to_a_measured_model(name, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "sample 12  document" in out
     assert "predicted" in out
+
+
+def test_an_objective_that_the_network_cannot_read_is_refused_by_type():
+    bert, bart = recipe("text"), recipe("text-bart")
+    with pytest.raises(
+        ValueError,
+        match=r"BertObjective, which makes MaskedInstances.*BartConfig, which reads Seq2SeqInstances",
+    ):
+        replace(bart, corrupt=bert.corrupt)
+
+
+def test_a_network_that_does_not_suit_the_vocabulary_is_refused_with_the_number():
+    model: Any = replace(recipe("text-bart").pretrain.model, vocab_size=261)
+    vocabulary = ByteBPEEncoder([*RobertaTokens().names, *BYTE_ALPHABET], [])
+    require_vocabulary(model, vocabulary)
+    wrong: Any = replace(model, start_id=7)
+    with pytest.raises(
+        ValueError, match=r"model.start_id 7: with this vocabulary it is 2; set pretrain.model.start_id=2"
+    ):
+        require_vocabulary(wrong, vocabulary)
