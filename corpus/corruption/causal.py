@@ -1,7 +1,8 @@
 """What a left-to-right language model reads (GPT, GPT-2): text as it is, cut into rows.
 
-A document is `begin` tokens `end`, in GPT-2 both <|endoftext|>. Each row but a document's first begins with the last token of
-the row before, so that every token, the end too, is predicted exactly once, from what is to its left in its row:
+A document is `begin` tokens `end`, in GPT-2 both <|endoftext|>. Each row but a document's first begins with
+the last token of the row before, so that every token, the end too, is predicted exactly once, from what is to
+its left in its row:
 
     document        B  a  b  c  d  e  f  g  E         max_seq_len 4, sentences "a b", "c d e", "f g"
     Blocks          B  a  b  c
@@ -12,10 +13,10 @@ the row before, so that every token, the end too, is predicted exactly once, fro
                                    e  f  g  E
     AcrossDocuments (B) a b c  c d e f  f g E h  h i ...        h i ... is the next document; its B is this E
 
-Blocks is the default: a row holds one document. AcrossDocuments is what GPT-2 and most since were trained on: rows are
-full, and attention reaches into the document before; the documents of a shard follow each other in its order, and nothing
-goes beyond the shard. A row belongs to the document that its first token is of: asking for some documents gives the rows
-that begin in them.
+Blocks is the default: a row holds one document. AcrossDocuments is what GPT-2 and most since were trained on:
+rows are full, and attention reaches into the document before; the documents of a shard follow each other in
+its order, and nothing goes beyond the shard. A row belongs to the document that its first token is of: asking
+for some documents gives the rows that begin in them.
 
 There is no noise: seeds change nothing, and further passes only the instances' ids.
 
@@ -57,8 +58,8 @@ class AcrossDocuments:
 class CausalObjective:
     """`begin` and `end` are the vocabulary's `cls_id` and `sep_id`; `max_seq_len` counts them.
 
-    With `begin_mark=False` a document begins with its first token, which is then never predicted (GPT, and scripts that do
-    not put the mark there); across documents this concerns the shard's first alone.
+    With `begin_mark=False` a document begins with its first token, which is then never predicted (GPT, and
+    scripts that do not put the mark there); across documents this concerns the shard's first alone.
     """
 
     makes: ClassVar = CausalInstances
@@ -93,7 +94,7 @@ class CausalObjective:
         rows_D = np.diff(np.searchsorted(document, np.arange(len(asked) + 1)))
         keys = Stream.of(0, "instance", pass_number, shard.document_ids[asked]).at(document)
         return CausalInstances(
-            tokens=tokens_N[ranges(begin, length)],
+            tokens=_cut(tokens_N, begin, length),
             offsets=offsets_of(length),
             instance_id=keys.fold(ranges(np.zeros_like(rows_D), rows_D)).keys_N,
             document=asked[document].astype(np.int32),
@@ -103,22 +104,43 @@ class CausalObjective:
 def _framed(
     shard: TokenShard, marks: Marks, documents: Ints, *, begin_mark: bool, once: bool
 ) -> tuple[Tokens, Ints]:
-    """(N,) the documents between their marks, one after the other, and (D + 1,) where each begins; empty ones have none.
+    """(N,) the documents between their marks, one after the other, and (D + 1,) where each begins; empty ones
+    have none.
 
     With `once` a mark before the first of them is enough, for the others have the end of the one before.
     """
     own_D = np.diff(shard.document_offsets)[documents]
-    filled_D = own_D > 0
-    before_D = filled_D & begin_mark
+    filled = np.flatnonzero(own_D)
+    edges = offsets_of(own_D)
+    kept = np.ones((len(filled), 2), np.bool_)  # of each document: the mark before it, the end behind it
+    kept[:, 0] = begin_mark
     if once:
-        before_D &= np.cumsum(filled_D) == 1
-    bounds = offsets_of(own_D + filled_D + before_D)
-    tokens_N = np.full(bounds[-1], marks.sep_id, shard.tokens_T.dtype)
-    tokens_N[bounds[:-1][before_D]] = marks.cls_id
-    tokens_N[ranges(bounds[:-1] + before_D, own_D)] = shard.tokens_T[
-        ranges(shard.document_offsets[documents], own_D)
-    ]
-    return tokens_N, bounds
+        kept[1:, 0] = False
+    place = np.stack([edges[filled], edges[filled + 1]], 1)
+    mark = np.broadcast_to(np.array([marks.cls_id, marks.sep_id], shard.tokens_T.dtype), kept.shape)
+    marks_D = np.zeros_like(own_D)
+    marks_D[filled] = kept.sum(1)
+    text_N = _text(shard, documents, own_D)
+    return np.insert(text_N, place[kept], mark[kept]), offsets_of(own_D + marks_D)
+
+
+def _text(shard: TokenShard, documents: Ints, own_D: Ints) -> Tokens:
+    """(N,) the documents' tokens; where they lie one behind the other, as all of them do, without a copy."""
+    first = shard.document_offsets[documents]
+    if np.array_equal(first[1:], first[:-1] + own_D[:-1]):
+        begin = int(first[0]) if len(first) else 0
+        return shard.tokens_T[begin : begin + int(own_D.sum())]
+    return shard.tokens_T[ranges(first, own_D)]
+
+
+def _cut(tokens_N: Tokens, begin_R: Ints, length_R: Ints) -> Tokens:
+    """The tokens of rows. Mostly they cover a text from end to end, each beginning with the last token of the one before."""
+    if len(begin_R) and begin_R[0] == 0 and begin_R[-1] + length_R[-1] == len(tokens_N):
+        before, to_next = begin_R[:-1] + length_R[:-1], begin_R[1:]
+        if (to_next >= before - 1).all() and (to_next <= before).all():
+            again = to_next[to_next < before]
+            return np.insert(tokens_N, again, tokens_N[again])
+    return tokens_N[ranges(begin_R, length_R)]
 
 
 def _blocks(bounds: Ints, step: int) -> tuple[Ints, Ints, Ints]:

@@ -14,8 +14,9 @@ What n counts, and where a span may begin, is the type of the spans:
                 looks at the first piece; spans may lie on <sep> and <cls>, and what lies there is not predicted
     TokenSpans  tokens, from anywhere: the words of the paper
 
-What the walk leaves of the quota is filled with single tokens. A span that reaches the end of its part is given up and
-ends the walk, as in the code. All parts of all rows walk in lock-step, one span at a time.
+What the walk leaves of the quota is filled with single tokens: of 43 in a part of 256, 42 come from spans of words, 35.5
+from spans of pieces (where three tokens in four begin words) and 36.4 from spans of tokens. A span that reaches the end of
+its part is given up and ends the walk, as in the code. All parts of all rows walk in lock-step, one span at a time.
 
 Letters: `T` tokens, `P` parts of rows.
 """
@@ -180,7 +181,7 @@ def factorise(selected_T: Bools, lengths_P: Ints, perm_size: int, stream: Stream
     likely. (The original gives all chunks of a part one order; published models have one chunk a part.) Only the order
     matters to attention, so ranks have no gaps.
 
-    Sorts words of chunk, random bits and number, one padded row a part: see choose._shuffled.
+    Sorts words of chunk, random bits and number, one padded row a part: numpy sorts short rows fastest (choose.py).
     """
     where = np.flatnonzero(selected_T)
     count_P = counts(where, lengths_P)

@@ -1,5 +1,5 @@
-"""Text from a model: a step is one token's work, greedy and beams are transformers' own, draws follow the probabilities
-and nothing else, and what ends a text ends it.
+"""Text from a model: a step is one token's work, greedy and beams are transformers' own, draws follow the
+probabilities and nothing else, and what ends a text ends it.
 """
 
 from dataclasses import replace
@@ -136,6 +136,26 @@ def test_finished_texts_leave_the_batch(gpt2):
     assert len(rows) == max(lengths)
     assert all(work <= read < 2 * max(work, 3) for work, read in zip(working, rows[1:], strict=True))
     assert rows[-1] < len(ROWS)
+
+
+@pytest.mark.parametrize("half", ["weights", "autocast"])
+def test_half_precision_says_nearly_the_same(half):
+    exact, model = made_pair("gpt2")[0], made_pair("gpt2")[0]
+    if half == "weights":
+        model = model.bfloat16()
+    tokens_B = torch.arange(len(ROWS))
+    outcomes = []
+    for one in (exact, model):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half == "autocast" and one is model):
+            begun = one.begin(PROMPTS, new_tokens=3)
+            begun.cache.widen(2)
+            both = tokens_B.repeat_interleave(2)
+            outcomes.append(
+                torch.cat([begun.logits_BV, one.step(both, begun.cache), one.step(both, begun.cache)])
+            )
+    assert [outcome.dtype for outcome in outcomes] == [torch.float32, torch.bfloat16]
+    difference = torch.log_softmax(outcomes[1].float(), -1) - torch.log_softmax(outcomes[0], -1)
+    assert difference.abs().mean() < 0.05
 
 
 # --- the texts of transformers ---

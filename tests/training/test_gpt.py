@@ -1,8 +1,9 @@
-"""GPT and GPT-2 are themselves: published sizes, transformers' answers with the same weights, no padding, no look across a
-border or to the right.
+"""GPT and GPT-2 are themselves: published sizes, transformers' answers with the same weights, no padding, no
+look across a border or to the right.
 """
 
 import math
+from itertools import pairwise
 from types import ModuleType
 
 import numpy as np
@@ -10,10 +11,16 @@ import pytest
 import torch
 import transformers
 
+from corpus.corruption.causal import CausalObjective
+from corpus.corruption.masking import Marks
 from corpus.instance_kinds import CausalInstances
+from tests.corpus.in_memory import shard_of
 from training.batches import TokenBatch
 from training.exchange import gpt as exchanged_gpt
 from training.exchange import gpt2 as exchanged_gpt2
+from training.generation.sampling import Greedy
+from training.generation.search import generate
+from training.generation.stopping import Stop
 from training.models import gpt, gpt2
 from training.models.gpt import GptConfig
 from training.models.gpt2 import Gpt2Config
@@ -239,19 +246,27 @@ def test_first_weights_follow_the_papers_and_are_a_function_of_the_seed_alone():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_it_learns_a_handful_of_sequences(name):
-    model, batch = FAMILIES[name][1].network(), random_batch([9, 12, 5])
+def test_it_learns_documents_by_heart_and_says_them(name):
+    shard = shard_of([[5, 7, 4], [6, 3], [8, 8]], vocab_size=97)
+    marks = Marks(vocab_size=97, cls_id=0, sep_id=1, mask_id=None)
+    objective = CausalObjective(max_seq_len=80)
+    batch = CausalBatch.of(objective.corrupt(shard, marks, seed=0, pass_number=0))
+    model = FAMILIES[name][1].network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     torch.manual_seed(0)
     first = None
-    for _ in range(120):
+    for _ in range(100):
         losses = model(batch)
         first = first or losses.total.item()
         optimizer.zero_grad()
         losses.total.backward()
         optimizer.step()
     assert first == pytest.approx(math.log(SIZES["vocab_size"]), abs=0.3)
-    assert losses.total.item() < 0.1
+    assert losses.total.item() < 0.2  # nobody can know which document comes
+    documents = [shard.tokens_T[a:b].tolist() for a, b in pairwise(shard.document_offsets)]
+    prompts = TokenBatch.from_sequences([np.array([marks.cls_id, *tokens[:2]]) for tokens in documents])
+    said = generate(model.eval(), prompts, Greedy(), Stop(new_tokens=30, end_ids=(marks.sep_id,)))
+    assert [one.tokens for one in said] == [[*tokens[2:], marks.sep_id] for tokens in documents]
 
 
 def test_one_token_sequences_predict_nothing(pair):

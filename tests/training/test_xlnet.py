@@ -455,6 +455,23 @@ def test_bad_values_are_refused_in_a_sentence(bad, words):
         bad()
 
 
+def test_rows_without_targets_have_no_loss_and_are_remembered():
+    model = XLNetForPretraining(CONFIG)
+    rows = random_rows([6, 8])
+    nothing = replace(
+        rows,
+        order=np.full(14, -1),
+        target_positions=np.zeros(0, int),
+        target_tokens=np.zeros(0, int),
+        target_offsets=np.zeros(3, int),
+    )
+    losses = model(PermutationBatch.of(nothing))
+    losses.total.backward()
+    assert losses.total == losses.counts["permutation_lm_count"] == 0
+    assert losses.carried[0].tolist() == [3, 4]
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
 def test_a_target_that_sees_nothing_is_refused(pair):
     rows = random_rows([6, 8])
     everything = replace(

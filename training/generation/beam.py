@@ -1,11 +1,12 @@
-"""Beam search: the best whole texts, not the best next token; equal to transformers' `generate(num_beams=...)`.
+"""Beam search: the best whole texts, not the best next token; equal to transformers' `generate`.
 
-Each step extends the G beams of a prompt by every token and keeps the likeliest. Of the first G extensions those that end
-a text are put aside, scored by log-probability over length to the power of `length_penalty`; the best G of all that were
-put aside are kept. The search goes on with the likeliest G that do not end, until Patience says that it is over.
+Each step extends the G beams of a prompt by every token and keeps the likeliest. Of the first G extensions
+those that end a text are put aside, scored by log-probability over length to the power of `length_penalty`;
+the best G of all that were put aside are kept. The search goes on with the likeliest G that do not end, until
+Patience says that it is over.
 
-A prompt whose search is over leaves the batch. Its G beams share one copy of the prompt's keys and values (cache.py), and
-the prompt is read once.
+A prompt whose search is over leaves the batch. Its G beams share one copy of the prompt's keys and values
+(cache.py), and the prompt is read once.
 
 Letters: `P` prompts still searched, `G` beams, `K` extensions looked at, `S` new tokens, `V` vocabulary.
 """

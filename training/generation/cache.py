@@ -7,15 +7,16 @@
         the quick brown .                        cat   sleeps         row 1    prompt 0
         a   .     .     .                        bird  sings          row 2    prompt 1
 
-A prompt's part never moves: when beams take each other's place, only the short right part is copied. Prompts are read as
-one flat stream (training/models/layers/attention.py), so the padding on the left is zeros that are never computed from
-anything, and steps skip it by a mask, or need none where all prompts are equally long.
+A prompt's part never moves: when beams take each other's place, only the short right part is copied. Prompts
+are read as one flat stream (training/models/layers/attention.py), so the padding on the left is zeros that
+are never computed from anything, and steps skip it by a mask, or need none where all prompts are equally
+long.
 
-Both halves are scored, one softmax runs over the two together, and each half is mixed by its part of the weights.
-`PromptMemory` alone is what a decoder's attention to an encoder needs (training/models/bart.py).
+Both halves are scored, one softmax runs over the two together, and each half is mixed by its part of the
+weights. `PromptMemory` alone is what a decoder's attention to an encoder needs (training/models/bart.py).
 
-Letters: `B` rows, `P` prompts, `G` rows of a prompt, `T` tokens of all prompts, `L` tokens of the longest, `R` room for new
-ones, `N` heads, `H` size per head.
+Letters: `B` rows, `P` prompts, `G` rows of a prompt, `T` tokens of all prompts, `L` tokens of the longest,
+`R` room for new ones, `N` heads, `H` size per head.
 """
 
 from collections.abc import Callable

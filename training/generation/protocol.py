@@ -1,13 +1,15 @@
-"""What a model offers so that text can be made with it: read the prompts once, then one token a row at a time.
+"""What a model offers so that text can be made with it: read the prompts once, then a token a row at a time.
 
-    begin(prompts)  ->  scores of the first new token, a cache          one pass over all prompts, flat, unpadded
-    step(tokens)    ->  scores of the next one, the cache has grown     one token's work for each row
+    begin(prompts)  ->  scores of the first new token, a cache        one pass over all prompts, unpadded
+    step(tokens)    ->  scores of the next one, the cache has grown   one token's work for each row
 
-A decoder-only model (GPT) reads the prompts and continues them. An encoder-decoder (BART, MASS) gives the prompts to its
-encoder, keeps what its decoder will look at, and its decoder reads the start token; so `said` is the prompts of the one,
-the start tokens of the other. Everything else (search.py, beam.py, sampling.py) knows only this file.
+A decoder-only model (GPT) reads the prompts and continues them. An encoder-decoder (BART, MASS) gives the
+prompts to its encoder, keeps what its decoder will look at, and its decoder reads the start token; so `said`
+is the prompts of the one, the start tokens of the other. Everything else (search.py, beam.py, sampling.py)
+knows only this file.
 
-Letters: `B` rows, one for each text being made; `V` vocabulary; `G` rows that continue the same prompt (beams).
+Letters: `B` rows, one for each text being made; `V` vocabulary; `G` rows that continue the same prompt
+(beams).
 """
 
 from dataclasses import dataclass
@@ -21,8 +23,9 @@ from training.batches import TokenBatch
 class Cache(Protocol):
     """What a model keeps of B rows between two steps. It belongs to one generation and is changed in place.
 
-    Rows of one prompt are neighbours: after `widen(G)` rows `G * i ... G * i + G - 1` continue prompt i, and every later
-    `select` keeps or drops a prompt's G rows together. So what only depends on the prompt is kept once for its G rows.
+    Rows of one prompt are neighbours: after `widen(G)` rows `G * i ... G * i + G - 1` continue prompt i, and
+    every later `select` keeps or drops a prompt's G rows together. So what only depends on the prompt is kept
+    once for its G rows.
     """
 
     def widen(self, count: int) -> None:

@@ -1,8 +1,8 @@
 """What may not be said next, whatever the model thinks: functions of scores and of what was said.
 
-They are applied one after the other, before a token is chosen (to logits) or beams are compared (to log-probabilities).
-Each does what the processor of transformers named beside it does, for one kind of row: tokens said so far stand at the
-right, and left of the shorter ones is NOTHING.
+They are applied one after the other, before a token is chosen (to logits) or beams are compared (to
+log-probabilities). Each does what the processor of transformers named beside it does, for one kind of row:
+tokens said so far stand at the right, and left of the shorter ones is NOTHING.
 
 Letters: `B` rows, `L` tokens said, prompt and new ones together, `V` vocabulary.
 """
@@ -62,8 +62,8 @@ class FewestNewTokens:
 
 @dataclass(frozen=True)
 class Forced:
-    """New token number `place`, from 0, is `token`, at no cost (ForcedBOSTokenLogitsProcessor: place 0; ForcedEOS...: the
-    last place).
+    """New token number `place`, from 0, is `token`, at no cost (ForcedBOSTokenLogitsProcessor: place 0;
+    ForcedEOS...: the last place).
     """
 
     place: int

@@ -1,7 +1,8 @@
-"""Texts made token by token, greedily or by drawing; `stream` hands over every token at once, `generate` the whole texts.
+"""Texts made token by token, greedily or by drawing: `stream` hands over tokens, `generate` whole texts.
 
-Prompts of any lengths go together. A finished text leaves the batch as soon as half of those in it are finished, so what
-is computed for nothing is less than what is computed, and what is copied is less than the cache once was.
+Prompts of any lengths go together. A finished text leaves the batch as soon as half of those in it are
+finished, so what is computed for nothing is less than what is computed, and what is copied is less than the
+cache once was.
 
 Letters: `B` rows in the batch, `S` new tokens of each, `V` vocabulary.
 """

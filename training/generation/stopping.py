@@ -1,7 +1,8 @@
 """When a text is finished: a token that ends it, tokens or words after which it ends, or its length.
 
-Stop words are found in the text, not in its tokens, for the same word is other tokens after other text. Only what was
-made counts, not the prompt. What ended a text is its last token or tokens: they are not cut off here.
+Stop words are found in the text, not in its tokens, for the same word is other tokens after other text. Only
+what was made counts, not the prompt. What ended a text is its last token or tokens: they are not cut off
+here.
 
 Letters: `B` rows, `S` new tokens of each so far.
 """

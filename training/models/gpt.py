@@ -1,9 +1,10 @@
-"""GPT (Radford et al. 2018, "Improving Language Understanding by Generative Pre-Training"): a Transformer decoder trained to
-say the next token.
+"""GPT (Radford et al. 2018, "Improving Language Understanding by Generative Pre-Training"): a Transformer
+decoder trained to say the next token.
 
-Follows openai/finetune-transformer-lm `train.py`: post-LN blocks, learned positions, GELU by tanh, LayerNorm eps 1e-5, every
-weight drawn from N(0, .02), dropout .1 on embeddings, attention weights and both branches, scores by the token embedding
-transposed. What makes up the network is in layers/left_to_right.py, its blocks in layers/decoder.py.
+Follows openai/finetune-transformer-lm `train.py`: post-LN blocks, learned positions, GELU by tanh, LayerNorm
+eps 1e-5, every weight drawn from N(0, .02), dropout .1 on embeddings, attention weights and both branches,
+scores by the token embedding transposed. What makes up the network is in layers/left_to_right.py, its blocks
+in layers/decoder.py.
 """
 
 from dataclasses import dataclass

@@ -1,10 +1,10 @@
-"""GPT-2 (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3): GPT with the norms moved
-before each branch and one more at the end, 1,024 positions and up to 48 layers.
+"""GPT-2 (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3): GPT with
+the norms moved before each branch and one more at the end, 1,024 positions and up to 48 layers.
 
-"We scale the weights of residual layers at initialization by a factor of 1/sqrt(N) where N is the number of residual
-layers": each layer has two branches that write into the sum, so N is twice the number of layers, as transformers has it
-(OpenAI's released code has the model, not this). Everything else is N(0, .02), positions too; the release draws those from
-N(0, .01). The rest is GPT's (gpt.py).
+"We scale the weights of residual layers at initialization by a factor of 1/sqrt(N) where N is the number of
+residual layers": each layer has two branches that write into the sum, so N is twice the number of layers, as
+transformers has it (OpenAI's released code has the model, not this). Everything else is N(0, .02), positions
+too; the release draws those from N(0, .01). The rest is GPT's (gpt.py).
 """
 
 from dataclasses import dataclass

@@ -15,9 +15,9 @@ drawn once a layer. Short neighbours share a tile because below some 64 tokens t
 arithmetic; what is computed outside the squares is less than one 64-token sequence per tile.
 
 oneDNN compiles a kernel for every new shape, which costs more than running it, so tiles have one of four
-lengths per power of two: a tile reaches over the first tokens of its right neighbour, which are one more block
-of it, and what it writes there is written over when the neighbour's turn comes. Only the last tile of a batch
-is as long as it happens to be. (8 heads of 64, 16 sequences around 75 tokens: 16 CPU-ms instead of 42.)
+lengths per power of two: a tile reaches over the first tokens of its right neighbour, which are one more
+block of it, and what it writes there is written over when the neighbour's turn comes. Only the last tile of a
+batch is as long as it happens to be. (8 heads of 64, 16 sequences around 75 tokens: 16 CPU-ms instead of 42.)
 
 Forward and backward are written out (`_TileAttention`), because torch's CPU attention leaves bfloat16, and
 its fast kernel, as soon as there is dropout. CPU-milliseconds of forward and backward, 4 heads of 64, dropout
@@ -31,11 +31,12 @@ its fast kernel, as soon as there is dropout. CPU-milliseconds of forward and ba
     each sequence alone, SDPA            36    42         79    68        238   232
     tiles                                20    27         49    31        140    79
 
-In a causal model, half of the square of a long sequence is to the right of its queries. So its queries go in blocks of 256,
-each a tile of its own that ends where its keys end; from the last block to the first, because the last has all keys, and
-their gradients are written by it and only added to by the others. (4 sequences of 1,024, 12 heads of 64, forward and
-backward: 467 CPU-ms in float32 and 242 in bfloat16, where the whole squares took 1,045 and 389 and torch's own causal
-attention takes 512 and 424; with dropout .1 574 and 290, 1,187 and 542, 1,741 and 1,769.)
+In a causal model, half of the square of a long sequence is to the right of its queries. So its queries go in
+blocks of 256, each a tile of its own that ends where its keys end; from the last block to the first, because
+the last has all keys, and their gradients are written by it and only added to by the others. (4 sequences of
+1,024, 12 heads of 64, forward and backward: 467 CPU-ms in float32 and 242 in bfloat16, where the whole
+squares took 1,045 and 389 and torch's own causal attention takes 512 and 424; with dropout .1 574 and 290,
+1,187 and 542, 1,741 and 1,769.)
 
 On a GPU it is `torch.nn.attention.varlen.varlen_attn` (16-bit precision, no attention dropout), else SDPA on
 a padded copy.
@@ -255,8 +256,8 @@ class _TileAttention(torch.autograd.Function):
 
 
 def _of_tile(whole_T3NH: Tensor, spans: Spans, number: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values of a tile, `N,L,H`: views. They overlap where a tile reaches over its right neighbour, so
-    tiles are written from left to right.
+    """Queries, keys and values of a tile, `N,L,H`: views. They overlap where a tile reaches over its right
+    neighbour, so tiles are written from left to right.
     """
     begin, end = spans.tiles[number]
     q, k, v = whole_T3NH[spans.key_begins[number] : end].permute(1, 2, 0, 3).unbind()

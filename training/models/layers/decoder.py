@@ -1,7 +1,7 @@
 """The blocks of a left-to-right decoder: normalised after each sum (GPT), or before each branch (GPT-2).
 
-What a token may see is not theirs to know: it is the function `look` (training/generation/cache.py) that they are called
-with, so the same block reads a whole stream in training and one token a row when text is made.
+What a token may see is not theirs to know: it is the function `look` (training/generation/cache.py) that they
+are called with, so the same block reads a whole stream in training and one token a row when text is made.
 """
 
 from functools import partial

@@ -1,8 +1,8 @@
-"""A left-to-right language model around any stack of decoder blocks: token and position embeddings, the blocks, maybe a
-last norm, and scores by the token embedding transposed, without a bias (GPT, GPT-2).
+"""A left-to-right language model around any stack of decoder blocks: token and position embeddings, the
+blocks, maybe a last norm, and scores by the token embedding transposed, without a bias (GPT, GPT-2).
 
-In training every token but the last of its sequence predicts the one after it. To make text it is `Generative`
-(training/generation/protocol.py): prompts are read as one flat stream, then one token a row.
+In training every token but the last of its sequence predicts the one after it. To make text it is
+`Generative` (training/generation/protocol.py): prompts are read as one flat stream, then one token a row.
 
 Letters: `B` sequences or rows, `T` tokens, `M` predictions, `D` hidden size, `V` vocabulary.
 """
@@ -10,6 +10,7 @@ Letters: `B` sequences or rows, `T` tokens, `M` predictions, `D` hidden size, `V
 from collections.abc import Iterable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.batches import TokenBatch
@@ -108,7 +109,7 @@ class LeftToRight(nn.Module):
         return drop(x_TD, self.dropout if self.training else 0.0)
 
     def _scores(self, x_MD: Tensor) -> Tensor:
-        return x_MD @ self.token.weight.to(x_MD.dtype).t()
+        return F.linear(x_MD, self.token.weight)
 
     def _fits(self, length: int, more: int = 0) -> None:
         if length + more > self.position.num_embeddings:
