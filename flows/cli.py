@@ -176,6 +176,21 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--without-losses", action="store_true", help="do not run the network")
     sub = add("ledger", "replay:ledger", "what a pretraining read of every language, stretch by stretch")
     sub.add_argument("run", metavar="RUN", help="pretrain/DIGEST, as printed by `cloze runs`")
+    sub = add("generate", "generate:generate", "let a pretrained GPT or BART go on from a text")
+    sub.add_argument("run", metavar="RUN", help="pretrain/DIGEST, as printed by `cloze runs`")
+    sub.add_argument("prompt", metavar="TEXT|-", help="what it reads first; - reads standard input")
+    sub.add_argument("--new-tokens", type=int, default=50, metavar="N", help="at most so many (default 50)")
+    sub.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="end after this text (repeatable)"
+    )
+    sub.add_argument("--beams", type=int, metavar="N", help="beam search instead of the likeliest token")
+    sub.add_argument("--temperature", type=float, help="draw; below 1 likelier tokens, above 1 others")
+    sub.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest")
+    sub.add_argument(
+        "--top-p", type=float, metavar="P", help="draw from the likeliest with P of the probability"
+    )
+    sub.add_argument("--samples", type=int, default=1, metavar="N", help="so many texts (default 1)")
+    sub.add_argument("--seed", type=int, default=0)
     sub = add("compare", "curves:compare", "lay the training curves of several runs over each other")
     sub.add_argument(
         "runs", nargs="+", metavar="RUN", help="results of `pretrain`, as printed by `cloze runs`"

@@ -104,6 +104,10 @@ def test_a_family_goes_from_text_to_a_measured_model(name, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "sample 12  document" in out
     assert "predicted" in out
+    says = cli.main(
+        ["generate", made.weights.address, "word1x2", "--store", settings.store, "--new-tokens", "3"]
+    )
+    assert says == (0 if name in ("text-gpt2", "text-bart") else 2)
 
 
 def test_an_objective_that_the_network_cannot_read_is_refused_by_type():
