@@ -45,9 +45,14 @@ def train_language_model(recipe: Recipe, corpus: Corpus) -> Pretrained:
         corrupt(recipe.corrupt, shards=shards, vocabulary=corpus.vocabulary, generation=retiring)
         for shards in corpus.shards
     )
-    weights = pretrain_step(recipe.pretrain, instances=instances, vocabulary=corpus.vocabulary)
     once = replace(recipe.corrupt, passes=1)
     unseen = tuple(corrupt(once, shards=shards, vocabulary=corpus.vocabulary) for shards in corpus.held_out)
+    weights = pretrain_step(
+        recipe.pretrain,
+        instances=instances,
+        unseen=unseen if recipe.pretrain.measure is not None else None,
+        vocabulary=corpus.vocabulary,
+    )
     scores = measure_language_model(measure.HeldOutConfig(), model=weights, instances=unseen)
     exported = None
     if exportable(recipe.pretrain.model):

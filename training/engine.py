@@ -24,8 +24,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Self
 
 import torch
 import torch.distributed
@@ -34,23 +33,14 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from training.checkpoint import check_fits
 from training.engine_state import Carried, State, carried_by_name, carried_of, gathered
-from training.losses import Losses
 from training.optimizers.whole_tensors import WholeTensorOptimizer
 from training.recompute import Recomputed
+from training.weighted_parts import Batch, WeightedParts
 from training.zero import STAGES, check_stage, make_whole
 
 Precision = Literal["float32", "bfloat16"]
 Predictions = Mapping[str, int]  # part -> predictions in a batch
 PERSISTENT_VALUES = 100_000  # stage 3 leaves smaller parameters whole, as DeepSpeed does by itself
-
-
-class Batch(Protocol):
-    """What a model's training forward reads."""
-
-    @property
-    def num_tokens(self) -> int: ...
-
-    def to(self, device: torch.device | str) -> Self: ...
 
 
 class Engine:
@@ -96,7 +86,7 @@ class Engine:
         self._norm = torch.zeros(())
         self.updates = 0
         self.share = range(self.rank, micro_batches, self.world_size)
-        self._objective = _Objective(model, torch.bfloat16 if precision == "bfloat16" else None)
+        self._objective = WeightedParts(model, torch.bfloat16 if precision == "bfloat16" else None)
         accumulated = len(self.share)
         settings: dict[str, Any] = {
             "train_batch_size": micro_batches,
@@ -279,29 +269,6 @@ class Engine:
         tensor = torch.tensor(value, dtype=torch.int64, device=self.device)
         torch.distributed.broadcast(tensor, src=0)
         return int(tensor)
-
-
-class _Objective(nn.Module):
-    """The scalar DeepSpeed differentiates: the model's parts, weighted; the rest of its losses stay at hand here."""
-
-    def __init__(self, model: nn.Module, autocast: torch.dtype | None) -> None:
-        super().__init__()
-        self.model, self._autocast = model, autocast
-        self.losses: Losses
-
-    def forward(self, batch: Batch, shares: Mapping[str, float], scale: float) -> Tensor:
-        dtype = self._autocast
-        device = next(self.model.parameters()).device.type
-        with nullcontext() if dtype is None else torch.autocast(device, dtype):
-            self.losses = self.model(batch)
-        if scale == 1.0 and all(share == 1.0 for share in shares.values()):
-            return self.losses.total
-        parts = self.losses.parts
-        assert all(parts[part].requires_grad for part in shares), (
-            "pieces are weighed part by part: parts keep their graph"
-        )
-        terms = [parts[part] * (share * scale) for part, share in shares.items()]
-        return torch.stack(terms).sum()
 
 
 def noise_key(seed: int, step: int, piece: int) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from training.engine import Batch
+from training.weighted_parts import Batch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,8 @@ def recipes() -> dict[str, Callable[[], Recipe]]:
     for info in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{info.name}")
         for name, function in inspect.getmembers(module, inspect.isfunction):
-            if function.__module__ == module.__name__ and function.__annotations__.get("return") is Recipe:
+            own = function.__module__ == module.__name__ and not name.startswith("_")
+            if own and function.__annotations__.get("return") is Recipe:
                 found[name.replace("_", "-")] = function
     return dict(sorted(found.items()))
 

@@ -25,7 +25,10 @@ def test_two_ray_workers_one_of_them_killed_learn_what_one_process_learns(tmp_pa
             folder = str(tmp_path / str(workers))
             results[workers] = launch.run(jobs.train_tiny, folder, CONFIG, kill_at, report=heard)
     assert (tmp_path / "2" / "killed").exists()
-    assert "training goes on from the checkpoint at step 6" in heard.events
+    resumed = [
+        f"training goes on from the checkpoint at step {step}" for step in (3, 6)
+    ]  # 6 may not have been written yet
+    assert any(note in heard.events for note in resumed)
     assert results[2] == pytest.approx(results[1], abs=1e-4)
 
 

@@ -15,7 +15,7 @@ from training import launch
 from training.launch import Place, TrainingFailed
 from training.loop import TrainConfig
 from training.models.bert import BertConfig, BertForPretraining
-from training.pretrain import PretrainConfig, pretrain, samples
+from training.pretrain import MeasureConfig, PretrainConfig, pretrain, samples
 
 MODEL = BertConfig(
     vocab_size=8000, hidden_size=16, num_layers=1, num_heads=2, feed_forward_size=32, max_seq_len=48
@@ -89,6 +89,20 @@ def test_samples_are_a_function_of_their_numbers(store):
     assert part.target_tokens_M.equal(later.target_tokens_M)
 
 
+def test_held_out_losses_are_measured_on_the_way(store):
+    config = replace(CONFIG, measure=MeasureConfig(every_steps=5, sequences=9, batch_size=4))
+    made = prepared.instances(store)
+    inputs = {"instances": (made,), "vocabulary": prepared.vocabulary(store)}
+    with launch.at(Place(threads=1)):
+        measured = run_step(pretrain, config, store=store, unseen=(made,), **inputs)
+        plain_run = run_step(pretrain, CONFIG, store=store, unseen=None, **inputs)
+    rows = measured.read_json("held_out.json")
+    assert [row["step"] for row in rows] == [5, 10, 12]
+    assert all(row["loss"] == pytest.approx(row["masked_lm"] + row["next_sentence"]) for row in rows)
+    assert measured.read("model.safetensors") == plain_run.read("model.safetensors")
+    assert measured.read("losses.arrow") == plain_run.read("losses.arrow")
+
+
 def test_without_next_sentence_there_is_no_such_loss(store):
     artifact = train_in(store, next_sentence=False)
     losses = pa.ipc.open_file(artifact.path("losses.arrow")).read_all()
@@ -98,7 +112,7 @@ def test_without_next_sentence_there_is_no_such_loss(store):
 
 def test_a_model_that_does_not_fit_its_input_is_refused_in_a_sentence(store):
     narrow = PretrainConfig(model=BertConfig(**{**vars(MODEL), "vocab_size": 100}), train=TRAIN)
-    with pytest.raises(ValueError, match=r"model.vocab_size 100: the vocabulary has 8000 tokens; give 8000"):
+    with pytest.raises(ValueError, match=r"model.vocab_size 100: with this vocabulary it is 8000"):
         train_in(store, narrow)
     short = PretrainConfig(model=BertConfig(**{**vars(MODEL), "max_seq_len": 32}), train=TRAIN)
     with pytest.raises(
