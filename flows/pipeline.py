@@ -1,6 +1,5 @@
 """Everything: corpus, pretraining, fine-tuning, evaluation, promotion, serving. One recipe, one screen at the end."""
 
-from corpus.wordpiece.train import WordPieceConfig
 from flows import report, screen
 from flows import run as runs
 from flows.deploy import SmokeConfig, smoke_step
@@ -12,14 +11,15 @@ from flows.step import chain
 from infra.artifacts import Artifact
 from infra.collect import point
 from serving.rollout import Gate, GateRefused
+from training.models.albert import AlbertConfig
 from training.models.bert import BertConfig
+from training.models.roberta import RobertaConfig
+from training.models.spanbert import SpanBertConfig
 
 
 def served(recipe: Recipe) -> bool:
-    """Whether the server answers for the recipe's language model: fill-mask with a BERT and its WordPieces."""
-    return isinstance(recipe.pretrain.model, BertConfig) and isinstance(
-        recipe.corpus.vocabulary, WordPieceConfig
-    )
+    """Whether the server answers for the recipe's language model: fill-mask with an encoder."""
+    return isinstance(recipe.pretrain.model, BertConfig | RobertaConfig | AlbertConfig | SpanBertConfig)
 
 
 @chain

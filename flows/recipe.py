@@ -14,13 +14,22 @@ from corpus.split import SplitConfig
 from corpus.vocabulary.byte_train import ByteBPEConfig
 from corpus.vocabulary.characters import CharactersConfig
 from corpus.vocabulary.drift import DriftConfig
+from corpus.vocabulary.imported import ImportedVocabulary
 from corpus.vocabulary.sequences import KmersConfig, LettersConfig
 from corpus.vocabulary.unigram_train import UnigramConfig
 from corpus.wordpiece.train import WordPieceConfig
 from training.finetune import FinetuneConfig
 from training.pretrain import PretrainConfig
 
-Vocabulary = WordPieceConfig | ByteBPEConfig | UnigramConfig | CharactersConfig | KmersConfig | LettersConfig
+Vocabulary = (
+    WordPieceConfig
+    | ByteBPEConfig
+    | UnigramConfig
+    | CharactersConfig
+    | KmersConfig
+    | LettersConfig
+    | ImportedVocabulary
+)
 
 
 @dataclass(frozen=True, kw_only=True)

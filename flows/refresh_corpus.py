@@ -15,7 +15,7 @@ from corpus import ingest as ingestion
 from corpus import select as selection
 from corpus import shards as sharding
 from corpus import split as splitting
-from corpus.vocabulary import byte_train, characters, sequences, unigram_train
+from corpus.vocabulary import byte_train, characters, imported, sequences, unigram_train
 from corpus.vocabulary import drift as drifting
 from corpus.wordpiece import train as wordpiece
 from flows import page
@@ -38,9 +38,10 @@ add_generation = step(generations.add_generation)
 pretraining_rows = step(splitting.pretraining_rows)
 held_out_rows = step(splitting.held_out_rows)
 make_sequence_vocabulary = step(sequences.make_sequence_vocabulary)
+import_vocabulary = step(imported.import_vocabulary)
 vocabulary_steps = {
     wordpiece.WordPieceConfig: step(wordpiece.train_wordpiece, version=2),
-    byte_train.ByteBPEConfig: step(byte_train.train_byte_bpe),
+    byte_train.ByteBPEConfig: step(byte_train.train_byte_bpe, version=2),
     unigram_train.UnigramConfig: step(unigram_train.train_unigram),
     characters.CharactersConfig: step(characters.train_characters),
 }
@@ -207,6 +208,8 @@ def _vocabulary(recipe: CorpusRecipe, text: Text, kept: Artifact) -> Artifact:
     config = recipe.vocabulary
     if isinstance(config, sequences.KmersConfig | sequences.LettersConfig):
         return make_sequence_vocabulary(config)
+    if isinstance(config, imported.ImportedVocabulary):
+        return import_vocabulary(config)
     train = vocabulary_steps[type(config)]
     return train(config, documents=text.documents, kept=kept, attributes=text.attributes)
 

@@ -132,7 +132,8 @@ def _next(recipe: Recipe, run: runs.Run, trained: Pretrained, *, served: bool) -
     state = running(run.settings)
     alive = state is not None and health(state["url"]) is not None
     url = state["url"] if state and alive else "http://127.0.0.1:8000"
-    ask = f'curl -s {url}/models/{recipe.language_model} -d \'{{"inputs": "Return a [MASK] of all names."}}\''
+    mask = "<mask>" if trained.corpus.vocabulary.step == "train_byte_bpe" else "[MASK]"
+    ask = f'curl -s {url}/models/{recipe.language_model} -d \'{{"inputs": "Return a {mask} of all names."}}\''
     serving = (
         f"{url}  (a page to play with; `cloze serve --stop` ends it)"
         if alive

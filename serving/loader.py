@@ -14,13 +14,14 @@ from typing import Any
 from infra.artifacts import Artifact
 from infra.storage import Folder
 from serving.predictors.classify import Classify
-from serving.predictors.fill_mask import FillMask
+from serving.predictors.fill_mask import FillMask, MaskedLM
 from serving.predictors.predictor import Predictor
 from serving.predictors.texts import Texts
 from serving.rollout import Version
 from training.exchange import import_folder
-from training.models.bert import BertForPretraining
-from training.tasks.classify import BertForClassification
+from training.tasks.classify import Classifier
+
+SERVED = (FillMask.task, Classify.task)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +55,16 @@ def load(store: Folder, version: Version) -> Loaded:
 def load_folder(folder: Path) -> Predictor:
     """The predictor of an exported folder, not yet checked. Raises ValueError for a task that nothing here answers."""
     facts = json.loads((folder / "cloze.json").read_text(encoding="utf-8"))
+    name, task = facts.get("name", folder.name), facts.get("task")
+    if task not in SERVED:
+        raise ValueError(
+            f"{name} is for the task {task!r}, which is not served yet; served are {', '.join(SERVED)}"
+        )
     model = import_folder(folder)
-    texts = Texts.from_folder(folder, model.config.max_seq_len)
-    if isinstance(model, BertForPretraining):
-        return FillMask(model, texts)
-    if isinstance(model, BertForClassification):
-        return Classify(model, texts, facts["labels"])
+    if isinstance(model, Classifier):
+        return Classify(model, Texts.from_folder(folder, model.config.max_seq_len), facts["labels"])
+    if isinstance(model, MaskedLM):
+        return FillMask(model, Texts.from_folder(folder, model.config.max_seq_len))
     raise ValueError(
-        f"{facts.get('name', folder.name)} is for the task {facts.get('task')!r}; served are fill-mask, text-classification"
+        f"{name} holds a {type(model).__name__}, which does not answer {task}; export it again with this cloze"
     )

@@ -48,7 +48,7 @@ def _sample(url: str, model: dict[str, Any], timeout_seconds: float) -> Sample:
     target, task = f"{url}{model['url']}", model["task"]
     if task not in EXAMPLES:
         raise SmokeFailure(f"{target} answers {task!r}, for which there is no example")
-    text = EXAMPLES[task]
+    text = EXAMPLES[task].replace("[MASK]", model.get("mask") or "[MASK]")
     body = {"inputs": text}
     began = time.monotonic()
     status, answer, headers = call(target, body, timeout_seconds=timeout_seconds)

@@ -6,7 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Task = Literal["fill-mask", "text-classification"]
+LanguageTask = Literal["fill-mask", "text-generation", "text2text-generation"]
+Task = LanguageTask | Literal["text-classification"]
+
+AUTO: Mapping[Task, str] = {  # the class of transformers that opens the folder
+    "fill-mask": "AutoModelForMaskedLM",
+    "text-classification": "AutoModelForSequenceClassification",
+    "text-generation": "AutoModelForCausalLM",
+    "text2text-generation": "AutoModelForSeq2SeqLM",
+}
+QUESTIONS: Mapping[Task, str] = {  # to a pipeline of transformers, which has none from text to text any more
+    "fill-mask": "A word is {mask}.",
+    "text-classification": "Return the sorted list.",
+    "text-generation": "Return the",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +28,10 @@ class Card:
 
     name: str
     labels: Sequence[str] | None = (
-        None  # names of the classes, in the order of the outputs; None for fill-mask
+        None  # names of the classes, in the order of the outputs; None: no classifier
     )
+    language_task: LanguageTask = "fill-mask"  # what a model does that is no classifier
+    mask: str = "[MASK]"  # how its vocabulary writes a hidden word
     lineage: Mapping[str, str] = field(
         default_factory=dict
     )  # what it was made from: "corpus" -> "ingest/3f2a..."
@@ -25,7 +40,7 @@ class Card:
 
     @property
     def task(self) -> Task:
-        return "fill-mask" if self.labels is None else "text-classification"
+        return self.language_task if self.labels is None else "text-classification"
 
 
 def facts(card: Card, *, family: str, shape: Mapping[str, int]) -> dict[str, Any]:
@@ -43,8 +58,6 @@ def facts(card: Card, *, family: str, shape: Mapping[str, int]) -> dict[str, Any
 
 def readme(card: Card, *, family: str, shape: Mapping[str, int]) -> str:
     """The content of README.md: Hugging Face's front matter, then Markdown."""
-    auto = "AutoModelForMaskedLM" if card.labels is None else "AutoModelForSequenceClassification"
-    text = "A word is [MASK]." if card.labels is None else "Return the sorted list."
     front = [
         "library_name: transformers",
         f"pipeline_tag: {card.task}",
@@ -70,13 +83,14 @@ def readme(card: Card, *, family: str, shape: Mapping[str, int]) -> str:
             "Every artifact is named by a digest of all that went into it.",
             _table(("made from", "artifact"), {name: f"`{digest}`" for name, digest in card.lineage.items()}),
         ]
-    parts += [
-        "## Use",
-        "```python\nfrom transformers import pipeline\n\n"
-        f'ask = pipeline("{card.task}", model="path/to/this/folder")\nprint(ask("{text}"))\n```',
-        f"or `{auto}.from_pretrained(...)` and `AutoTokenizer.from_pretrained(...)`. "
-        "The folder holds no code and no pickle.",
-    ]
+    auto = f"{AUTO[card.task]}.from_pretrained(...)` and `AutoTokenizer.from_pretrained(...)"
+    if card.task in QUESTIONS:
+        text = QUESTIONS[card.task].format(mask=card.mask)
+        code = f'ask = pipeline("{card.task}", model="path/to/this/folder")\nprint(ask("{text}"))'
+        use = [f"```python\nfrom transformers import pipeline\n\n{code}\n```", f"or `{auto}`."]
+    else:
+        use = [f"`{auto}`, then `model.generate(...)`."]
+    parts += ["## Use", *use[:-1], f"{use[-1]} The folder holds no code and no pickle."]
     return "\n\n".join(parts) + "\n"
 
 

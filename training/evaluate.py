@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from corpus.wordpiece.encode import Encoder
+from corpus.vocabulary.open import encoder_of
 from infra.artifacts import Artifact, Counts
 from infra.output import Output
 from infra.report import Report
 from training import launch
 from training.finetune import PREDICTIONS, SCORES, predict, read_examples
 from training.saved import LABELS, read_model
-from training.tasks.classify import BertForClassification, score
+from training.tasks.classify import Classifier, score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +52,14 @@ def score_examples(
     config: EvaluateConfig, model: Artifact, examples: Artifact, vocabulary: Artifact, *, report: Report
 ) -> dict[str, Any]:
     network = read_model(model)
-    if not isinstance(network, BertForClassification):
+    if not isinstance(network, Classifier):
         raise ValueError(f"{model.short} is a language model; fine-tune it before it can classify examples")
     labels = examples.read_json(LABELS)
     if len(labels) != network.task.num_labels:
         raise ValueError(
             f"{model.short} knows {network.task.num_labels} classes, {examples.short} has {len(labels)}"
         )
-    data = read_examples(examples, config.split, Encoder.from_artifact(vocabulary), network.task)
+    data = read_examples(examples, config.split, encoder_of(vocabulary), network.task)
     predicted, confidence = predict(network, data)
     result = score(predicted, data.labels, len(labels))
     confusion = result.confusion_CC

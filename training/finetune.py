@@ -22,7 +22,8 @@ import torch
 
 from corpus.order import Order
 from corpus.ragged import Ints
-from corpus.wordpiece.encode import Encoder
+from corpus.vocabulary.columns import Encoder
+from corpus.vocabulary.open import encoder_of
 from infra.artifacts import Artifact, CorruptFile, Counts
 from infra.config import differences, plain
 from infra.output import WORK, Output
@@ -33,17 +34,19 @@ from training.batches import ClassificationBatch
 from training.checkpoint import LOSSES, commit, verify
 from training.engine import Precision
 from training.loop import TrainConfig, Trained, train
-from training.models.bert import BertConfig
-from training.models.family import useful_threads
-from training.saved import LABELS, MODEL_CONFIG, TASK_CONFIG, WEIGHTS, read_config, read_weights
+from training.models.family import require_vocabulary, useful_threads
+from training.saved import LABELS, MODEL_CONFIG, TASK_CONFIG, WEIGHTS
+from training.start import pretrained_config, pretrained_weights
 from training.tasks.classify import (
-    BertForClassification,
+    Classifiable,
+    Classifier,
     ClassifyConfig,
-    Examples,
-    encode,
+    classifier_of,
     load_encoder,
+    require_classifiable,
     score,
 )
+from training.tasks.examples import Examples, encode
 
 SPLITS = ("train", "dev", "test")
 SCORES, PREDICTIONS = "scores.json", "predictions.parquet"
@@ -90,11 +93,12 @@ class FinetuneConfig:
     """`model` is the encoder, pretrained or not: the same network and the same budget either way."""
 
     task: ClassifyConfig
-    model: BertConfig
+    model: Classifiable
     train: EpochsConfig = EpochsConfig()
     seeds: tuple[int, ...] = (0, 1, 2)
 
     def __post_init__(self) -> None:
+        require_classifiable(self.model)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds {list(self.seeds)}: give at least one, each once")
 
@@ -118,8 +122,9 @@ def finetune(
         raise ValueError(
             f"task.num_labels {config.task.num_labels}: {examples.short} has {len(labels)}; give {len(labels)}"
         )
+    require_vocabulary(config.model, encoder_of(vocabulary))
     if pretrained is not None:
-        changed = differences(plain(read_config(pretrained, MODEL_CONFIG)), plain(config.model))
+        changed = differences(plain(pretrained_config(pretrained)), plain(config.model))
         if changed := [line for line in changed if "dropout" not in line]:
             raise ValueError(
                 f"model is not the one pretrained in {pretrained.short}: {'; '.join(changed[:3])}; make them equal"
@@ -169,16 +174,16 @@ def train_seeds(
     report: Report,
 ) -> dict[str, Any]:
     """What a training process does: every seed that is not finished, one after another."""
-    encoder = Encoder.from_artifact(vocabulary)
+    encoder = encoder_of(vocabulary)
     splits = {split: read_examples(examples, split, encoder, config.task) for split in SPLITS}
-    weights = None if pretrained is None else read_weights(pretrained)
+    weights = None if pretrained is None else pretrained_weights(pretrained)
     plan = config.train.steps(examples=len(splits["train"]), seed=0)
     measured = {"training_seconds": 0.0, "seeds_trained": 0.0}
     for number, seed in enumerate(config.seeds):
         if finished(folder.child(f"seed-{seed}")):
             report.note(f"seed {seed} was finished before")
             continue
-        model = BertForClassification(config.model, config.task, seed=seed)
+        model = classifier_of(config.model, config.task, seed=seed)
         if weights is not None:
             load_encoder(model, weights)
         seen = _Part(report, number * plan.steps, len(config.seeds) * plan.steps)
@@ -193,9 +198,7 @@ def train_seeds(
     return {"counts": {**counts, "steps": plan.steps * len(config.seeds)}, "measured": measured}
 
 
-def train_seed(
-    model: BertForClassification, examples: Examples, config: TrainConfig, report: Report
-) -> Trained:
+def train_seed(model: Classifier, examples: Examples, config: TrainConfig, report: Report) -> Trained:
     order = Order(seed=config.seed, count=len(examples))
 
     def batch_at(numbers: range) -> ClassificationBatch:
@@ -205,7 +208,7 @@ def train_seed(
 
 
 def keep_seed(
-    folder: Folder, seed: int, model: BertForClassification, splits: Mapping[str, Examples], trained: Trained
+    folder: Folder, seed: int, model: Classifier, splits: Mapping[str, Examples], trained: Trained
 ) -> None:
     """Score a trained seed and write it down, its commit record last."""
     scores: dict[str, float] = {}
@@ -235,7 +238,7 @@ def finished(folder: Folder) -> bool:
 
 
 @torch.inference_mode()
-def predict(model: BertForClassification, examples: Examples) -> tuple[Ints, npt.NDArray[np.float32]]:
+def predict(model: Classifier, examples: Examples) -> tuple[Ints, npt.NDArray[np.float32]]:
     """(B,) the most probable class of every example and its probability, in float32, as the served model computes it."""
     model.eval()
     device = next(model.parameters()).device

@@ -22,7 +22,7 @@ from infra.config import revived
 from training import exchange
 from training.checkpoint import check_fits
 from training.models.family import Family, give_words
-from training.tasks.classify import BertForClassification, ClassifyConfig
+from training.tasks.classify import Classifier, ClassifyConfig, classifier_of
 
 WEIGHTS, MODEL_CONFIG, TASK_CONFIG, LABELS = "model.safetensors", "model.json", "task.json", "labels.json"
 _CONFIGS = (*get_args(Family), ClassifyConfig)
@@ -61,7 +61,7 @@ def read_model(artifact: Artifact) -> Any:
         )
     config = read_config(artifact, MODEL_CONFIG)
     if TASK_CONFIG in names:
-        model: nn.Module = BertForClassification(config, read_config(artifact, TASK_CONFIG))
+        model: nn.Module = classifier_of(config, read_config(artifact, TASK_CONFIG))
     else:
         model = config.network()
         give_words(model, encoder_of(artifact.inputs["vocabulary"]).vocabulary)
@@ -72,7 +72,7 @@ def read_model(artifact: Artifact) -> Any:
 def read_language_model(artifact: Artifact) -> nn.Module:
     """What pretraining made. Raises ValueError for a model that does something else."""
     model: nn.Module = read_model(artifact)
-    if isinstance(model, BertForClassification):
+    if isinstance(model, Classifier):
         raise ValueError(
             f"{artifact.short} is a classifier; only a language model can be measured on hidden words"
         )

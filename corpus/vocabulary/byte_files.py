@@ -90,7 +90,9 @@ def library_byte_bpe(vocabulary: Sequence[str], merges: Merges, *, special_token
     tokenizer.decoder = ByteLevelDecoder()
     if special_tokens:
         names = special_tokens_in(vocabulary)
-        tokenizer.add_special_tokens([AddedToken(token, special=True) for token in names.names])
+        tokenizer.add_special_tokens(
+            [AddedToken(token, special=True, lstrip=token == "<mask>") for token in names.names]
+        )
         if isinstance(names, RobertaTokens):
             tokenizer.post_processor = RobertaProcessing(
                 ("</s>", ids["</s>"]), ("<s>", ids["<s>"]), trim_offsets=True, add_prefix_space=False

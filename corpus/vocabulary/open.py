@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from corpus.vocabulary.byte_bpe import ByteBPEEncoder
 from corpus.vocabulary.characters import ANY_CHARACTER, CharacterEncoder
 from corpus.vocabulary.columns import Encoder
+from corpus.vocabulary.released_unigram import unigram_encoder
 from corpus.vocabulary.sequences import KmerEncoder, LetterEncoder
-from corpus.vocabulary.unigram import UnigramEncoder
 from corpus.vocabulary.word_level import WordLevelEncoder
 from corpus.wordpiece.encode import Encoder as WordPieceEncoder
 from corpus.wordpiece.files import TOKENIZER_FILE
@@ -25,7 +25,7 @@ def encoder_of(vocabulary: "Artifact") -> Encoder:
     if model == "BPE":
         return ByteBPEEncoder.from_description(described)
     if model == "Unigram":
-        return UnigramEncoder.from_description(described)
+        return unigram_encoder(described)
     if model == "WordLevel":
         return word_level_encoder(described)
     raise ValueError(

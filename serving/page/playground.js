@@ -87,10 +87,11 @@ function makeBox(model) {
   find(".task").textContent = task.title;
   const showVersion = (number, digest) => { find(".version").textContent = `v${number} · ${digest.slice(0, 12)}`; };
   showVersion(model.version, model.digest);
-  find("form label").textContent = task.label;
+  const inItsWords = (sentence) => sentence.replaceAll("[MASK]", model.mask ?? "[MASK]");  // RoBERTa writes <mask>
+  find("form label").textContent = inItsWords(task.label);
   find("form label").htmlFor = text.id = `text-${model.name}`;
   button.textContent = task.button;
-  text.value = new URLSearchParams(location.search).get(model.name) ?? task.example;
+  text.value = new URLSearchParams(location.search).get(model.name) ?? inItsWords(task.example);
   addFacts(find("dl"), { ...model.scores, ...model.lineage });
   if (!find("dl").children.length) find(".lineage").hidden = true;
 

@@ -15,7 +15,7 @@ import torch
 from serving.predictors.predictor import Prepared, UnfitModel, check_scores, known, whole_number
 from serving.predictors.texts import Texts
 from training.batches import TokenBatch
-from training.tasks.classify import BertForClassification
+from training.tasks.classify import Classifier
 
 PROBES = ("Return a list.", "a", "The quick brown fox jumps over the lazy dog, twice.")
 FUNCTIONS = ("softmax", "sigmoid", "none")
@@ -31,8 +31,9 @@ class Classify:
     """`labels` are in the order of the model's outputs."""
 
     task = "text-classification"
+    mask = None
 
-    def __init__(self, model: BertForClassification, texts: Texts, labels: Sequence[str]) -> None:
+    def __init__(self, model: Classifier, texts: Texts, labels: Sequence[str]) -> None:
         self.model = model.eval()
         self.texts = texts
         self.labels = tuple(labels)

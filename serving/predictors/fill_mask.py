@@ -1,4 +1,5 @@
-"""Fill-mask: the likeliest tokens at every [MASK], as transformers' pipeline gives them.
+"""Fill-mask: the likeliest tokens at every mask ([MASK], <mask>: as its vocabulary writes it), as transformers' pipeline
+gives them.
 
     "a [MASK]."        -> [{"score", "token", "token_str", "sequence"}, ...]       best first
     "a [MASK] [MASK]." -> one such list per mask; probabilities of different masks are not joint
@@ -8,7 +9,7 @@ Letters: `M` masked positions of all texts in a batch, `V` vocabulary.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,9 +17,8 @@ import torch
 from serving.predictors.predictor import Prepared, UnfitModel, check_scores, known, whole_number
 from serving.predictors.texts import Texts
 from training.batches import TokenBatch
-from training.models.bert import BertForPretraining
 
-PROBES = ("a [MASK].", "The [MASK] of the [MASK] is returned.", "[MASK]")
+PROBES = ("a {mask}.", "The {mask} of the {mask} is returned.", "{mask}")
 DEFAULT_TOP_K = 5
 MAX_TARGETS = 1000
 
@@ -31,31 +31,45 @@ class Options:
     targets: tuple[int, ...] | None = None
 
 
+@runtime_checkable
+class MaskedLM(Protocol):
+    """A network that predicts hidden tokens."""
+
+    @property
+    def config(self) -> Any: ...  # vocab_size, max_seq_len
+
+    def eval(self) -> Any: ...
+
+    def masked_lm_logits(self, batch: TokenBatch, index_M: torch.Tensor) -> torch.Tensor: ...
+
+
 class FillMask:
     """Predicts only at masked positions: the rest of the text never reaches the V-wide output layer."""
 
     task = "fill-mask"
     labels = None
 
-    def __init__(self, model: BertForPretraining, texts: Texts) -> None:
-        self.model = model.eval()
+    def __init__(self, model: MaskedLM, texts: Texts) -> None:
+        self.model: MaskedLM = model.eval()
         self.texts = texts
         self.max_seq_len = texts.max_seq_len
+        self.mask = texts.mask
 
     def read(self, parameters: Mapping[str, Any]) -> Options:
         given = known(parameters, ("top_k", "targets"))
-        top_k = whole_number("top_k", given.get("top_k", DEFAULT_TOP_K), len(self.texts.vocabulary))
+        top_k = whole_number("top_k", given.get("top_k", DEFAULT_TOP_K), len(self.texts.ids))
         targets = given.get("targets")
         return Options(top_k=top_k, targets=None if targets is None else self._targets(targets))
 
     def prepare(self, text: str, options: Options) -> Prepared:
         tokens, whole = self.texts.tokens(text)
-        masks, kept = text.count("[MASK]"), int((tokens == self.texts.mask_id).sum())
+        mask, kept = self.texts.mask, int((tokens == self.texts.mask_id).sum())
+        masks = text.count(mask)
         if masks == 0:
-            raise ValueError(f"no [MASK] in {text[:60]!r}; write [MASK] where a word is to be filled in")
+            raise ValueError(f"no {mask} in {text[:60]!r}; write {mask} where a word is to be filled in")
         if kept < masks:
             raise ValueError(
-                f"{masks - kept} of {masks} [MASK] lie beyond the {self.max_seq_len} tokens the model reads "
+                f"{masks - kept} of {masks} {mask} lie beyond the {self.max_seq_len} tokens the model reads "
                 f"(the text has {whole}); shorten the text before them"
             )
         return Prepared(tokens=tokens, options=options, whole_tokens=whole)
@@ -124,10 +138,11 @@ class FillMask:
 
     def check(self) -> None:
         """Probes: finite, normalised over the whole vocabulary, and the same alone as in one batch."""
-        everything = self.read({"top_k": len(self.texts.vocabulary)})
-        items = [self.prepare(text, everything) for text in PROBES]
+        everything = self.read({"top_k": len(self.texts.ids)})
+        probes = [probe.format(mask=self.texts.mask) for probe in PROBES]
+        items = [self.prepare(text, everything) for text in probes]
         together = self.run(items)
-        for text, item, answer in zip(PROBES, items, together, strict=True):
+        for text, item, answer in zip(probes, items, together, strict=True):
             alone = self.run([item])[0]
             rows = zip(*((a if isinstance(a[0], list) else [a]) for a in (answer, alone)), strict=True)
             for shared, single in rows:

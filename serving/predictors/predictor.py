@@ -41,6 +41,9 @@ class Predictor(Protocol):
     def labels(self) -> tuple[str, ...] | None: ...  # in the order of the model's outputs
 
     @property
+    def mask(self) -> str | None: ...  # how a text writes a word to be filled in; None: it cannot
+
+    @property
     def max_seq_len(self) -> int: ...
 
     def read(self, parameters: Mapping[str, Any]) -> Any: ...

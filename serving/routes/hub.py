@@ -124,6 +124,7 @@ def describe(desk: Desk, name: str) -> dict[str, Any]:
             "version": version.number,
             "digest": version.digest,
             "labels": loaded.predictor.labels,
+            "mask": loaded.predictor.mask,
             "max_seq_len": loaded.predictor.max_seq_len,
             "scores": version.scores,
             "lineage": version.lineage,

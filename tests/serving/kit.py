@@ -36,6 +36,7 @@ class Words:
 
     task = "fill-mask"
     labels = None
+    mask: str | None = "[MASK]"
     max_seq_len = 8
 
     def __init__(self, mark: str = "", seconds: float = 0.0) -> None:
@@ -67,6 +68,7 @@ class Words:
 class Topics(Words):
     task = "text-classification"
     labels = ("a", "b")
+    mask = None
 
     def run(self, items: Sequence[Prepared]) -> list[Any]:
         return [

@@ -1,6 +1,7 @@
 """Served answers are transformers' answers, alone, in a batch, and after a trip through the store."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from infra.storage import Folder
 from serving import rollout
 from serving.loader import load, load_folder
 from serving.predictors.predictor import UnfitModel
-from serving.predictors.texts import Texts
 from tests.serving.exported import LABELS, VOCABULARY, export, export_artifact
 from tests.serving.kit import WHEN
 
@@ -21,18 +21,30 @@ TEXTS = (
     "Return the [MASK] of all names in a list.",
     "[MASK]",
     "names, (lists!) and Returning [MASK]? unknownword café the the",
-    "the " * 60 + "[MASK]",
+    "the " * 30 + "[MASK]",
 )
+SERVED = ["bert", "roberta", "albert"]
 
 
 @pytest.fixture(scope="module")
-def fill_mask_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(tmp_path_factory.mktemp("fill"), "fill-mask")
+def folders(tmp_path_factory: pytest.TempPathFactory):
+    """The exported folder of a family for a task, written when it is first asked for."""
+
+    @cache
+    def folder(task: str, family: str) -> Path:
+        return export(tmp_path_factory.mktemp(family), task, family=family)
+
+    return folder
 
 
 @pytest.fixture(scope="module")
-def classify_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(tmp_path_factory.mktemp("classify"), "text-classification")
+def fill_mask_folder(folders) -> Path:
+    return folders("fill-mask", "bert")
+
+
+@pytest.fixture(scope="module")
+def classify_folder(folders) -> Path:
+    return folders("text-classification", "bert")
 
 
 def pipeline(task: str, folder: Path):
@@ -63,41 +75,52 @@ def same(ours, theirs) -> None:
             same(a, b)
 
 
-@pytest.mark.parametrize("text", TEXTS)
-def test_fill_mask_answers_as_transformers(fill_mask_folder: Path, text: str) -> None:
-    same(ask(load_folder(fill_mask_folder), text), pipeline("fill-mask", fill_mask_folder)(text))
-
-
-def test_several_masks_and_targets_answer_as_transformers(fill_mask_folder: Path) -> None:
-    ours, theirs = load_folder(fill_mask_folder), pipeline("fill-mask", fill_mask_folder)
-    text = "The [MASK] of [MASK] is [MASK]."
+@pytest.mark.parametrize("family", SERVED)
+def test_fill_mask_answers_as_transformers(folders, family: str) -> None:
+    folder = folders("fill-mask", family)
+    ours, theirs = load_folder(folder), pipeline("fill-mask", folder)
+    mask = {"roberta": "<mask>"}.get(family, "[MASK]")
+    assert ours.mask == mask
+    for text in TEXTS:
+        text = text.replace("[MASK]", mask)
+        same(ask(ours, text), theirs(text))
+    text = f"The {mask} of  {mask} is\u3000{mask}."
     same(ask(ours, text, top_k=3), theirs(text, top_k=3))
-    for targets in ("list", ["list", "name", "the"], ["##s", "list", "list"], ["lists"]):
-        same(ask(ours, "a [MASK].", targets=targets), theirs("a [MASK].", targets=targets))
-    same(
-        ask(ours, "a [MASK].", targets=["list", "the"], top_k=1),
-        theirs("a [MASK].", targets=["list", "the"], top_k=1),
-    )
+    for targets in ("list", ["list", "name", "the"], ["names", "list", "list"], ["lists"]):
+        same(ask(ours, f"a {mask}.", targets=targets), theirs(f"a {mask}.", targets=targets))
+    ours.check()
+
+
+def test_targets_and_numbers_limit_an_answer_as_in_transformers(fill_mask_folder: Path) -> None:
+    ours, theirs = load_folder(fill_mask_folder), pipeline("fill-mask", fill_mask_folder)
+    for targets, top_k in ((["##s", "list", "list"], 5), (["list", "the"], 1)):
+        options = {"targets": targets, "top_k": top_k}
+        same(ask(ours, "a [MASK].", **options), theirs("a [MASK].", **options))
     assert len(ask(ours, "a [MASK].", top_k=10**6)) == len(VOCABULARY)
 
 
-@pytest.mark.parametrize("function", [None, "softmax", "sigmoid", "none"])
-def test_classification_answers_as_transformers(classify_folder: Path, function: str | None) -> None:
-    ours, theirs = load_folder(classify_folder), pipeline("text-classification", classify_folder)
-    parameters = {} if function is None else {"function_to_apply": function}
-    for text in ("Return the names of a list.", "a", "the (list)!", "list " * 60):
-        same(ask(ours, text, **parameters), theirs(text, top_k=None, **parameters))
-        same(ask(ours, text, top_k=2, **parameters), theirs(text, top_k=2, **parameters))
+@pytest.mark.parametrize("family", SERVED)
+def test_classification_answers_as_transformers(folders, family: str) -> None:
+    folder = folders("text-classification", family)
+    ours, theirs = load_folder(folder), pipeline("text-classification", folder)
+    functions = (None, "softmax", "sigmoid", "none") if family == "bert" else (None,)
+    for function in functions:
+        parameters = {} if function is None else {"function_to_apply": function}
+        for text in ("Return the names of a list.", "a", "the (list)!", "list " * 10):
+            same(ask(ours, text, **parameters), theirs(text, top_k=None, **parameters))
+            same(ask(ours, text, top_k=2, **parameters), theirs(text, top_k=2, **parameters))
+    ours.check()
 
 
-def test_an_answer_does_not_depend_on_what_shares_its_batch(
-    fill_mask_folder: Path, classify_folder: Path
-) -> None:
-    for folder in (fill_mask_folder, classify_folder):
-        predictor = load_folder(folder)
-        items = [predictor.prepare(text, predictor.read({})) for text in TEXTS]
-        for text, together in zip(TEXTS, predictor.run(items), strict=True):
+@pytest.mark.parametrize("family", [*SERVED, "spanbert"])
+def test_an_answer_does_not_depend_on_what_shares_its_batch(folders, family: str) -> None:
+    for task in ("fill-mask", "text-classification"):
+        predictor = load_folder(folders(task, family))
+        texts = [text.replace("[MASK]", predictor.texts.mask) for text in TEXTS]
+        items = [predictor.prepare(text, predictor.read({})) for text in texts]
+        for text, together in zip(texts, predictor.run(items), strict=True):
             same(together, ask(predictor, text))
+        predictor.check()
 
 
 def test_a_long_text_is_cut_and_says_so(classify_folder: Path, fill_mask_folder: Path) -> None:
@@ -112,10 +135,15 @@ def test_a_long_text_is_cut_and_says_so(classify_folder: Path, fill_mask_folder:
         fill.prepare("[MASK] " + "the " * 102 + "[MASK]", fill.read({}))
 
 
-def test_only_mask_is_special_in_what_a_user_writes() -> None:
-    texts = Texts(VOCABULARY, lowercase=True, max_seq_len=64)
-    tokens, _ = texts.tokens("a [SEP] b [CLS][MASK]")
+@pytest.mark.parametrize(
+    ("family", "text"),
+    [("bert", "a [SEP] b [CLS]{}"), ("roberta", "a </s> b <s>{}"), ("albert", "a [SEP] b <pad>{}")],
+)
+def test_only_mask_is_special_in_what_a_user_writes(folders, family: str, text: str) -> None:
+    texts = load_folder(folders("fill-mask", family)).texts
+    tokens, _ = texts.tokens(text.format(texts.mask))
     assert [t for t in tokens[1:-1].tolist() if t in texts.special and t != texts.unk_id] == [texts.mask_id]
+    assert (tokens[0], tokens[-1]) == (texts.cls_id, texts.sep_id)
     assert tokens.dtype == np.int64
 
 
@@ -177,8 +205,15 @@ def test_an_altered_file_never_serves(store: Folder, name: str) -> None:
         load(store, version)
 
 
-def test_a_folder_for_another_task_is_named(fill_mask_folder: Path, tmp_path: Path) -> None:
+def test_what_is_not_served_is_refused_in_a_sentence(folders, fill_mask_folder: Path, tmp_path: Path) -> None:
     facts = json.loads((fill_mask_folder / "cloze.json").read_text())
     assert facts["task"] == "fill-mask"
     with pytest.raises(FileNotFoundError):
         load_folder(tmp_path)
+    generator = folders("text-generation", "gpt2")
+    with pytest.raises(ValueError, match="test is for the task 'text-generation', which is not served yet"):
+        load_folder(generator)
+    facts = json.loads((generator / "cloze.json").read_text())
+    (generator / "cloze.json").write_text(json.dumps(facts | {"task": "fill-mask"}))
+    with pytest.raises(ValueError, match="test holds a Gpt2, which does not answer fill-mask"):
+        load_folder(generator)

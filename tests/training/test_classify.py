@@ -1,20 +1,36 @@
-"""Classification: what is encoded, what is scored, what is taken over from pretraining."""
+"""Classification: what is encoded, what is scored, what is taken over from pretraining, and transformers' own answers."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import transformers
+from tokenizers import Tokenizer
 
+from corpus.vocabulary.byte_bpe import ByteBPEEncoder
+from corpus.vocabulary.byte_files import BYTE_ALPHABET, RobertaTokens, byte_bpe_files
 from corpus.wordpiece.encode import Encoder
-from corpus.wordpiece.files import SPECIAL_TOKENS
+from corpus.wordpiece.files import SPECIAL_TOKENS, vocabulary_files
+from tests.training.masked import A_HANDFUL, padded, random_batch, shaken
+from training.batches import ClassificationBatch
+from training.card import Card
+from training.exchange import export_folder, import_folder
+from training.models.albert import AlbertConfig
 from training.models.bert import BertConfig, BertForPretraining
+from training.models.gpt2 import Gpt2Config
+from training.models.roberta import RobertaConfig
+from training.models.spanbert import SpanBertConfig
 from training.tasks.classify import (
     BertForClassification,
     ClassifyConfig,
-    encode,
+    classifier_of,
     load_encoder,
     score,
-    shorten,
 )
+from training.tasks.examples import encode, shorten
 
 WORDS = list("abcdefghij")
 ENCODER = Encoder([*SPECIAL_TOKENS, *WORDS])
@@ -28,6 +44,14 @@ CONFIG = BertConfig(
     max_seq_len=32,
 )
 TASK = ClassifyConfig(num_labels=3, max_seq_len=8)
+SHAPE = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "feed_forward_size": 48, "max_seq_len": 40}
+BYTES = ByteBPEEncoder([*RobertaTokens().names, *BYTE_ALPHABET], [])
+FAMILIES = {
+    "BERT": BertConfig(vocab_size=15, **SHAPE),
+    "RoBERTa": RobertaConfig(vocab_size=BYTES.vocab_size, **SHAPE),
+    "ALBERT": AlbertConfig(vocab_size=15, embedding_size=12, **SHAPE),
+    "SpanBERT": SpanBertConfig(vocab_size=15, **SHAPE),
+}
 
 
 def ids(text: str) -> list[int]:
@@ -62,6 +86,20 @@ def test_pairs_are_bracketed_and_the_longer_text_gives_way():
     assert batch.segments_T.tolist() == [0, 0, 0, 0, 1, 1] + [0] * 5 + [1] * 3 + [0] * 3 + [1] * 5
 
 
+def test_a_pair_of_byte_level_tokens_is_bracketed_as_robertas():
+    files = byte_bpe_files(BYTES.vocabulary, BYTES.merges)
+    library = Tokenizer.from_str(files["tokenizer.json"].decode())
+    texts, others = ["ab", "a longer text", ""], ["", "c", "and this one is too long"]
+    task = ClassifyConfig(num_labels=3, max_seq_len=16)
+    examples = encode(texts, np.zeros(3, np.int64), encoder=BYTES, config=task, pairs=others)
+    library.enable_truncation(16)
+    expected = [library.encode(*both).ids for both in zip(texts, others, strict=True)]
+    batch = examples.batch(np.arange(3)).tokens
+    edges = batch.cu_seqlens.tolist()
+    assert [batch.tokens_T[a:b].tolist() for a, b in pairwise(edges)] == expected
+    assert max(np.diff(edges)) == 16
+
+
 def test_shortening_is_googles_loop_in_closed_form():
     def loop(first: int, second: int, room: int) -> tuple[int, int]:
         while first + second > room:
@@ -83,6 +121,98 @@ def test_scores_by_hand():
     # F1: class 0 2/3, class 1 2/4, class 2 2/3; class 3 never occurs
     assert result.macro_f1 == pytest.approx((2 / 3 + 1 / 2 + 2 / 3) / 3)
     assert result.confusion_CC.tolist() == [[1, 0, 0, 0], [1, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+
+
+def batch_of(config) -> ClassificationBatch:
+    lowest = 2  # no padding token inside a text: transformers does not count it
+    tokens = random_batch(
+        A_HANDFUL, vocab_size=config.vocab_size, lowest=lowest, pairs=type(config) is not RobertaConfig
+    )
+    return ClassificationBatch(tokens=tokens.tokens, labels_B=torch.tensor([2, 0, 1, 1, 0]))
+
+
+def their_inputs(config) -> dict[str, torch.Tensor]:
+    batch = random_batch(
+        A_HANDFUL, vocab_size=config.vocab_size, lowest=2, pairs=type(config) is not RobertaConfig
+    )
+    inputs, _ = padded(batch, filler=getattr(config, "pad_id", 0))
+    return inputs | {"labels": batch_of(config).labels_B}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_classifier_is_transformers_classifier_there_and_back(family: str, tmp_path: Path):
+    config = FAMILIES[family]
+    model = shaken(classifier_of(config, ClassifyConfig(num_labels=3, max_seq_len=40, dropout=0.25)))
+    vocabulary = (
+        byte_bpe_files(BYTES.vocabulary, [])
+        if family == "RoBERTa"
+        else vocabulary_files([*SPECIAL_TOKENS, *WORDS], lowercase=True)
+    )
+    export_folder(model, tmp_path, vocabulary=vocabulary, card=Card(name="x", labels=["a", "b", "c"]))
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    assert [theirs.config.id2label[i] for i in range(3)] == ["a", "b", "c"]
+    parts = [part.p for part in theirs.modules() if isinstance(part, torch.nn.Dropout)]
+    assert 0.25 in parts
+    expected = theirs(**their_inputs(config))
+    batch = batch_of(config)
+    torch.testing.assert_close(model.logits(batch.tokens), expected.logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model(batch).total, expected.loss, atol=1e-5, rtol=1e-5)
+
+    theirs.save_pretrained(tmp_path / "theirs")
+    for folder in (tmp_path, tmp_path / "theirs"):
+        back = import_folder(folder).eval()
+        as_read = BertForClassification if family == "SpanBERT" else type(model)
+        assert type(back) is as_read
+        assert back.task == model.task
+        assert all(torch.equal(tensor, back.state_dict()[n]) for n, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("family", "times"), [("BERT", 1), ("SpanBERT", 1), ("ALBERT", 1), ("RoBERTa", 2)])
+def test_dropout_is_before_each_dense_layer_of_the_head_and_only_in_training(family, times, monkeypatch):
+    seen: list[float] = []
+    monkeypatch.setattr("training.tasks.classify.drop", lambda x, rate: seen.append(rate) or x)
+    model = classifier_of(FAMILIES[family], ClassifyConfig(num_labels=3, max_seq_len=40, dropout=0.3))
+    model.train()(batch_of(FAMILIES[family]))
+    model.eval()(batch_of(FAMILIES[family]))
+    assert seen == [0.3] * times + [0.0] * times
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_encoder_of_every_family_is_taken_over_and_the_head_stays_fresh(family: str):
+    config = FAMILIES[family]
+    pretrained = config.network(seed=1).state_dict()
+    fresh, model = (classifier_of(config, TASK, seed=7) for _ in range(2))
+    load_encoder(model, pretrained)
+    own, new = model.state_dict(), fresh.state_dict()
+    taken = {name for name in own if name in pretrained}
+    assert taken == {
+        n for n in own if n.startswith(f"{model.encoder}.") and not (family == "SpanBERT" and "pooler" in n)
+    }
+    assert all(torch.equal(own[name], (pretrained if name in taken else new)[name]) for name in own)
+    drawn = config.network(seed=7).state_dict()
+    assert all(torch.equal(new[name], drawn[name]) for name in taken), (
+        "fresh or pretrained, an encoder starts alike"
+    )
+
+
+def test_a_family_that_does_not_classify_is_named():
+    with pytest.raises(
+        ValueError, match="a Gpt2Config does not classify texts; fine-tuned are BertConfig, Rob"
+    ):
+        classifier_of(Gpt2Config(vocab_size=9, **SHAPE), TASK)
+
+
+def test_labels_that_are_not_numbered_are_refused(tmp_path: Path):
+    theirs = transformers.BertForSequenceClassification(
+        transformers.BertConfig(
+            vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+        )
+    )
+    theirs.save_pretrained(tmp_path)
+    facts = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(facts | {"id2label": {"1": "a", "2": "b"}}))
+    with pytest.raises(ValueError, match="has id2label for 1, 2; outputs are numbered from 0 without a gap"):
+        import_folder(tmp_path)
 
 
 def test_the_encoder_is_taken_over_and_the_classifier_stays_fresh():

@@ -1,6 +1,7 @@
 """Fine-tuning on made-up texts whose class can be read off one word."""
 
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -8,33 +9,32 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from corpus.wordpiece.files import SPECIAL_TOKENS as SPECIAL
 from corpus.wordpiece.files import vocabulary_files
 from infra.artifacts import Artifact, Counts
 from infra.config import plain
 from infra.materialize import run_step
 from infra.output import Output
 from infra.storage import open_folder
-from tests.training.prepared import SPECIAL
 from tests.training.test_pretrain import Killer
 from training import launch
 from training.checkpoint import save_tensors
 from training.evaluate import EvaluateConfig, evaluate
 from training.finetune import EpochsConfig, FinetuneConfig, finetune
 from training.launch import Place
-from training.models.bert import BertConfig, BertForPretraining
+from training.models.bert import BertConfig
+from training.models.family import Family
+from training.models.gpt2 import Gpt2Config
 from training.saved import read_model
 from training.tasks.classify import BertForClassification, ClassifyConfig
 
 LABELS = ["one", "two", "three"]
 WORDS = [*LABELS, *"abcdefghij"]
+SHAPE = {"hidden_size": 32, "num_layers": 1, "num_heads": 2, "feed_forward_size": 32, "max_seq_len": 32}
 MODEL = BertConfig(
     vocab_size=len(SPECIAL) + len(WORDS),
-    hidden_size=32,
-    num_layers=1,
-    num_heads=2,
-    feed_forward_size=32,
-    max_seq_len=32,
     initializer_std=0.1,
+    **SHAPE,
 )
 CONFIG = FinetuneConfig(
     task=ClassifyConfig(num_labels=3, max_seq_len=16),
@@ -64,8 +64,8 @@ def make_examples(config: dict[str, int], *, out: Output) -> Counts:
     return {}
 
 
-def make_pretrained(config: BertConfig, *, out: Output) -> Counts:
-    model = BertForPretraining(config, seed=9)
+def make_pretrained(config: Family, *, vocabulary: Artifact, out: Output) -> Counts:
+    model = config.network(seed=9)
     with out.writer("model.safetensors") as path:
         save_tensors(dict(model.named_parameters()), path)
     out.write_json("model.json", plain(config))
@@ -147,7 +147,7 @@ def test_a_killed_run_keeps_its_finished_seeds_and_ends_with_the_same_bytes(tmp_
 
 def test_a_pretrained_encoder_is_what_training_starts_from(tmp_path):
     store = open_folder(tmp_path)
-    pretrained = run_step(make_pretrained, MODEL, store=store)
+    pretrained = run_step(make_pretrained, MODEL, store=store, vocabulary=inputs(store)["vocabulary"])
     still = FinetuneConfig(
         task=CONFIG.task, model=MODEL, train=EpochsConfig(epochs=1, learning_rate=1e-12), seeds=(0,)
     )
@@ -162,7 +162,7 @@ def test_a_pretrained_encoder_is_what_training_starts_from(tmp_path):
 def test_what_does_not_belong_together_is_refused_in_a_sentence(tmp_path):
     store = open_folder(tmp_path)
     wider = BertConfig(**{**vars(MODEL), "feed_forward_size": 64})
-    pretrained = run_step(make_pretrained, wider, store=store)
+    pretrained = run_step(make_pretrained, wider, store=store, vocabulary=inputs(store)["vocabulary"])
     with pytest.raises(
         ValueError,
         match=r"model is not the one pretrained in .*: feed_forward_size: 64 -> 32; make them equal",
@@ -173,5 +173,9 @@ def test_what_does_not_belong_together_is_refused_in_a_sentence(tmp_path):
         tuned(store, few)
     with pytest.raises(ValueError, match=r"seeds \[1, 1\]: give at least one, each once"):
         FinetuneConfig(task=CONFIG.task, model=MODEL, seeds=(1, 1))
+    with pytest.raises(ValueError, match=r"a Gpt2Config does not classify texts; fine-tuned are BertConfig"):
+        FinetuneConfig(task=CONFIG.task, model=Gpt2Config(vocab_size=9, **SHAPE))
+    with pytest.raises(ValueError, match=r"model.vocab_size 9: with this vocabulary it is 18; set"):
+        tuned(store, replace(CONFIG, model=replace(MODEL, vocab_size=9)))
     with pytest.raises(ValueError, match=r"warmup_share 1.5: it is a share of all steps"):
         EpochsConfig(warmup_share=1.5)

@@ -1,4 +1,4 @@
-"""A fine-tuned BERT classifier <-> transformers' BertForSequenceClassification."""
+"""A fine-tuned BERT or SpanBERT classifier <-> transformers' BertForSequenceClassification; it is read as a BERT's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,57 +7,42 @@ from typing import Any
 from torch import Tensor
 
 from training.exchange import bert
-from training.exchange.family import Facts, probe
+from training.exchange.classifier import ClassifierConfig, our_labels, outputs, their_labels
+from training.exchange.family import Facts
 from training.exchange.tables import gathered, renamed
 from training.models.bert import BertConfig
-from training.tasks.classify import BertForClassification, ClassifyConfig
+from training.models.spanbert import SpanBertConfig
+from training.tasks.classify import Classifier, ClassifyConfig
+
+__all__ = ["ARCHITECTURES", "MODEL_TYPE", "from_theirs", "our_config", "outputs", "their_config", "to_theirs"]
 
 MODEL_TYPE = "bert"
 ARCHITECTURES = ("BertForSequenceClassification",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BertClassifierConfig:
-    """The encoder, the task on top of it, and the names of its outputs."""
-
-    bert: BertConfig
-    task: ClassifyConfig
-    labels: tuple[str, ...]
-
-    def network(self, *, seed: int | None = 0) -> BertForClassification:
-        return BertForClassification(self.bert, self.task, seed=seed)
+class BertClassifierConfig(ClassifierConfig):
+    encoder: BertConfig | SpanBertConfig
 
 
 def their_config(config: BertClassifierConfig) -> dict[str, Any]:
-    return bert.their_config(config.bert) | {
-        "classifier_dropout": config.task.dropout,
-        "problem_type": "single_label_classification",
-        "id2label": {str(number): label for number, label in enumerate(config.labels)},
-        "label2id": {label: number for number, label in enumerate(config.labels)},
-    }
+    return bert.sizes_of(config.encoder) | their_labels(config) | {"classifier_dropout": config.task.dropout}
 
 
 def our_config(facts: Facts, source: str) -> BertClassifierConfig:
-    encoder = bert.our_config(facts, source)
-    labels = facts.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # transformers leaves out its default
+    encoder, labels = bert.our_config(facts, source), our_labels(facts, source)
     dropout = facts.get("classifier_dropout")
     task = ClassifyConfig(
         num_labels=len(labels),
         max_seq_len=encoder.max_seq_len,
         dropout=encoder.dropout if dropout is None else dropout,
     )
-    return BertClassifierConfig(bert=encoder, task=task, labels=tuple(labels.values()))
+    return BertClassifierConfig(encoder=encoder, task=task, labels=labels)
 
 
-def to_theirs(model: BertForClassification) -> dict[str, Tensor]:
+def to_theirs(model: Classifier) -> dict[str, Tensor]:
     return renamed(model, bert.their_names)
 
 
 def from_theirs(tensors: Mapping[str, Tensor], config: BertClassifierConfig) -> dict[str, Tensor]:
     return gathered(bert.known_tensors(tensors), config.network(seed=None), bert.their_names)
-
-
-def outputs(model: BertForClassification) -> dict[str, Tensor]:
-    config = model.config
-    pairs = config.num_segments > 1
-    return {"label": model.logits(probe(model, config.vocab_size, config.max_seq_len, pairs=pairs))}

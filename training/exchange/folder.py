@@ -18,7 +18,20 @@ from torch import Tensor
 
 from training import card as cards
 from training.card import Card
-from training.exchange import albert, bart, bert, bert_classifier, gpt, gpt2, roberta, spanbert, xlnet
+from training.exchange import (
+    albert,
+    albert_classifier,
+    bart,
+    bert,
+    bert_classifier,
+    gpt,
+    gpt2,
+    roberta,
+    roberta_classifier,
+    spanbert,
+    xlnet,
+)
+from training.exchange.albert_classifier import AlbertClassifierConfig
 from training.exchange.bert_classifier import BertClassifierConfig
 from training.exchange.family import Exchanged, Model
 from training.exchange.reading import (
@@ -33,6 +46,7 @@ from training.exchange.reading import (
     read_config,
     read_weights,
 )
+from training.exchange.roberta_classifier import RobertaClassifierConfig
 from training.models.albert import AlbertConfig
 from training.models.bart import BartConfig
 from training.models.bert import BertConfig
@@ -41,7 +55,7 @@ from training.models.gpt2 import Gpt2Config
 from training.models.roberta import RobertaConfig
 from training.models.spanbert import SpanBertConfig
 from training.models.xlnet import XLNetConfig
-from training.tasks.classify import BertForClassification
+from training.tasks.classify import Classifier
 
 FAMILIES: tuple[tuple[type, Exchanged], ...] = (
     # A network whose config is on the left is written by what is on the right; a folder is read by the first on the
@@ -49,13 +63,21 @@ FAMILIES: tuple[tuple[type, Exchanged], ...] = (
     (BertConfig, bert),
     (BertClassifierConfig, bert_classifier),
     (RobertaConfig, roberta),
+    (RobertaClassifierConfig, roberta_classifier),
     (AlbertConfig, albert),
+    (AlbertClassifierConfig, albert_classifier),
     (SpanBertConfig, spanbert),
     (GptConfig, gpt),
     (Gpt2Config, gpt2),
     (BartConfig, bart),
     (XLNetConfig, xlnet),
 )
+CLASSIFIERS: Mapping[type, Any] = {  # of an encoder's config: what its classifier is written as
+    BertConfig: BertClassifierConfig,
+    SpanBertConfig: BertClassifierConfig,
+    RobertaConfig: RobertaClassifierConfig,
+    AlbertConfig: AlbertClassifierConfig,
+}
 TOLERANCE = 1e-5  # of logits, read back against original
 TOKEN_IDS = ("bos_token", "eos_token", "pad_token")  # which transformers looks for in config.json
 
@@ -146,8 +168,9 @@ def _family_of_config(config: Any) -> Exchanged:
 
 
 def _config_of(model: Model, card: Card) -> Any:
-    if isinstance(model, BertForClassification):
-        return BertClassifierConfig(bert=model.config, task=model.task, labels=tuple(card.labels or ()))
+    if isinstance(model, Classifier):
+        kind = CLASSIFIERS[type(model.config)]
+        return kind(encoder=model.config, task=model.task, labels=tuple(card.labels or ()))
     return model.config
 
 
@@ -207,7 +230,7 @@ def _check_parts(model: Model, vocabulary: Mapping[str, bytes], card: Card) -> N
             f"the vocabulary has {entries} entries and the model {model.config.vocab_size}; "
             "give the one it was trained with"
         )
-    outputs = model.task.num_labels if isinstance(model, BertForClassification) else None
+    outputs = model.task.num_labels if isinstance(model, Classifier) else None
     names = None if card.labels is None else len(set(card.labels))
     if outputs != names:
         raise ValueError(

@@ -1,28 +1,38 @@
-"""Text classification: one label for a text or a pair of texts (BERT, section 4.1): pooler, dropout, one
-linear layer.
+"""Text classification: one label for a text or a pair of texts.
 
     text, maybe its pair -> [CLS] text [SEP] (pair [SEP]) -> B,C logits -> accuracy, macro F1, confusion
+
+Every family reads a sequence's class off its first token: a dense layer with tanh, dropout, one linear layer. In BERT and
+ALBERT the dense layer is the pooler of the encoder, which pretraining has trained where it saw pairs; SpanBERT's is fresh
+(pretraining has none); in RoBERTa it is the head's own, with dropout before it too. As BERT, section 4.1, and transformers'
+...ForSequenceClassification. Modules keep the names they have in pretraining, so their first weights are the same too.
 
 Letters: `B` examples, `T` tokens of all of them, `C` classes.
 """
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from corpus.ragged import Ints, offsets_of, ranges
-from corpus.wordpiece.encode import Encoder
+from corpus.ragged import Ints
 from training.batches import ClassificationBatch, TokenBatch
 from training.losses import Losses
+from training.models.albert import Albert, AlbertConfig
 from training.models.bert import Bert, BertConfig
-from training.models.initialize import initialize
+from training.models.initialize import initialize, initialize_normal
 from training.models.layers.dropout import drop
+from training.models.roberta import Roberta, RobertaConfig
+from training.models.spanbert import SpanBertConfig
+
+Classifiable = BertConfig | RobertaConfig | AlbertConfig | SpanBertConfig
+"""The families that classify: one of these configs is a recipe's `task.finetune.model`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +54,18 @@ class ClassifyConfig:
             raise ValueError(f"dropout {self.dropout}: it is a probability; give a value from 0 to below 1")
 
 
-class BertForClassification(nn.Module):
-    """A class for each sequence: `ClassificationBatch -> Losses`. With seed None, weights are left on the
-    meta device.
+class Classifier(nn.Module, ABC):
+    """A class for each sequence: `ClassificationBatch -> Losses`. With seed None, weights are left on the meta device.
+
+    A family's subclass says how it is built and drawn, and what `encoder` is called in a checkpoint.
     """
 
-    def __init__(self, config: BertConfig, task: ClassifyConfig, *, seed: int | None = 0) -> None:
+    encoder: ClassVar[str]  # the module that pretraining made
+    fresh: ClassVar[tuple[str, ...]] = ()  # modules of it that pretraining has not
+    config: Classifiable
+    classifier: nn.Linear
+
+    def __init__(self, config: Classifiable, task: ClassifyConfig, *, seed: int | None = 0) -> None:
         super().__init__()
         if task.max_seq_len > config.max_seq_len:
             raise ValueError(
@@ -59,10 +75,22 @@ class BertForClassification(nn.Module):
         self.config = config
         self.task = task
         with torch.device("meta"):
-            self.bert = Bert(config, seed=None)
+            self._build()
             self.classifier = nn.Linear(config.hidden_size, task.num_labels)
         if seed is not None:
-            initialize(self, seed=seed, std=config.initializer_std)
+            self._draw(seed)
+
+    @abstractmethod
+    def _build(self) -> None:
+        """The encoder, and what is between it and the classifier."""
+
+    @abstractmethod
+    def _draw(self, seed: int) -> None:
+        """First weights, as the family's pretraining draws them."""
+
+    @abstractmethod
+    def pooled(self, batch: TokenBatch) -> Tensor:
+        """What a sequence's class is read from, `B,D`."""
 
     def predictions(self, batch: ClassificationBatch) -> dict[str, int]:
         return {"label": len(batch)}
@@ -76,115 +104,118 @@ class BertForClassification(nn.Module):
 
     def logits(self, batch: TokenBatch) -> Tensor:
         """`B,C`."""
-        pooled_BD = self.bert.pooled(self.bert(batch), batch.cu_seqlens)
-        return self.classifier(drop(pooled_BD, self.task.dropout if self.training else 0.0))
+        logits_BC: Tensor = self.classifier(self._dropped(self.pooled(batch)))
+        return logits_BC
+
+    def _dropped(self, x_BD: Tensor) -> Tensor:
+        return drop(x_BD, self.task.dropout if self.training else 0.0)
 
 
-def load_encoder(model: BertForClassification, weights: Mapping[str, Tensor]) -> None:
-    """Copy the encoder, pooler included, out of the weights of a pretrained model (its names begin with
-    "bert."); the classifier stays.
+class BertForClassification(Classifier):
+    config: BertConfig | SpanBertConfig
+    encoder = "bert"
+
+    def _build(self) -> None:
+        self.bert = Bert(self.config, seed=None)
+
+    def _draw(self, seed: int) -> None:
+        initialize(self, seed=seed, std=self.config.initializer_std)
+
+    def pooled(self, batch: TokenBatch) -> Tensor:
+        return self.bert.pooled(self.bert(batch), batch.cu_seqlens)
+
+
+class SpanBertForClassification(BertForClassification):
+    """A BERT whose pooler was not pretrained."""
+
+    fresh = ("pooler",)
+
+    def _draw(self, seed: int) -> None:
+        initialize_normal(self, seed=seed, std=self.config.initializer_std)
+
+
+class AlbertForClassification(Classifier):
+    config: AlbertConfig
+    encoder = "albert"
+
+    def _build(self) -> None:
+        self.albert = Albert(self.config)
+
+    def _draw(self, seed: int) -> None:
+        initialize(self, seed=seed, std=self.config.initializer_std)
+
+    def pooled(self, batch: TokenBatch) -> Tensor:
+        return self.albert.pooled(self.albert(batch), batch.cu_seqlens)
+
+
+class RobertaForClassification(Classifier):
+    config: RobertaConfig
+    encoder = "roberta"
+
+    def _build(self) -> None:
+        self.roberta = Roberta(self.config)
+        self.dense = nn.Linear(self.config.hidden_size, self.config.hidden_size)
+
+    def _draw(self, seed: int) -> None:
+        initialize_normal(self, seed=seed, std=self.config.initializer_std)
+        with torch.no_grad():
+            self.roberta.embeddings.token.weight[self.config.pad_id] = 0
+            self.roberta.embeddings.position.weight[self.config.pad_id] = 0
+
+    def pooled(self, batch: TokenBatch) -> Tensor:
+        first_BD = self.roberta(batch)[batch.cu_seqlens[:-1].long()]
+        return torch.tanh(self.dense(self._dropped(first_BD)))
+
+
+CLASSIFIERS: Mapping[type, type[Classifier]] = {
+    BertConfig: BertForClassification,
+    RobertaConfig: RobertaForClassification,
+    AlbertConfig: AlbertForClassification,
+    SpanBertConfig: SpanBertForClassification,
+}
+
+
+def classifier_of(config: Classifiable, task: ClassifyConfig, *, seed: int | None = 0) -> Classifier:
+    """The family's network for a task. Raises ValueError for a family that has none."""
+    require_classifiable(config)
+    return CLASSIFIERS[type(config)](config, task, seed=seed)
+
+
+def require_classifiable(config: object) -> None:
+    if type(config) not in CLASSIFIERS:
+        known = ", ".join(kind.__name__ for kind in CLASSIFIERS)
+        raise ValueError(f"a {type(config).__name__} does not classify texts; fine-tuned are {known}")
+
+
+def load_encoder(model: Classifier, weights: Mapping[str, Tensor]) -> None:
+    """Copy the encoder out of the weights of a pretrained model (its names begin with "bert.", say); what pretraining has
+    not stays as it is.
 
     Raises ValueError naming the first tensor that is missing, unknown or of another shape.
     """
-    own = model.bert.state_dict()
+    encoder, prefix = model.get_submodule(model.encoder), f"{model.encoder}."
+    own = {name: tensor for name, tensor in encoder.state_dict().items() if not _below(name, model.fresh)}
     given = {
-        name.removeprefix("bert."): tensor for name, tensor in weights.items() if name.startswith("bert.")
+        name.removeprefix(prefix): tensor
+        for name, tensor in weights.items()
+        if name.startswith(prefix) and not _below(name.removeprefix(prefix), model.fresh)
     }
     for name in [*own, *(name for name in given if name not in own)]:
         if name not in given or name not in own:
             where = "these weights" if name not in given else "this model"
             raise ValueError(
-                f"tensor bert.{name} is not in {where}; fine-tune with the encoder it was pretrained as"
+                f"tensor {prefix}{name} is not in {where}; fine-tune with the encoder it was pretrained as"
             )
         if given[name].shape != own[name].shape:
             raise ValueError(
-                f"tensor bert.{name} is {tuple(given[name].shape)} in these weights and {tuple(own[name].shape)} "
-                "in this model; use the BertConfig it was pretrained with"
+                f"tensor {prefix}{name} is {tuple(given[name].shape)} in these weights and {tuple(own[name].shape)} "
+                f"in this model; use the {type(model.config).__name__} it was pretrained with"
             )
-    model.bert.load_state_dict(given)
+    encoder.load_state_dict(given, strict=False)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Examples:
-    """Encoded texts with their labels, as columns; any of them make a batch."""
-
-    tokens_T: Ints
-    offsets: Ints  # (B + 1,)
-    segment_b: Ints  # (B,) where each second text begins; the length where there is none
-    labels: Ints  # (B,)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batch(self, index: npt.NDArray[np.integer]) -> ClassificationBatch:
-        """The examples at `index`, in that order."""
-        lengths = np.diff(self.offsets)[index]
-        tokens = TokenBatch.from_columns(
-            tokens=self.tokens_T[ranges(self.offsets[index], lengths)],
-            offsets=offsets_of(lengths),
-            segment_b=self.segment_b[index],
-        )
-        return ClassificationBatch(tokens=tokens, labels_B=torch.from_numpy(self.labels[index]))
-
-
-def encode(
-    texts: pa.Array | Sequence[str],
-    labels: npt.NDArray[np.integer],
-    *,
-    encoder: Encoder,
-    config: ClassifyConfig,
-    pairs: pa.Array | Sequence[str] | None = None,
-) -> Examples:
-    """[CLS] text [SEP] or [CLS] text [SEP] pair [SEP] for each text; what is too long loses tokens at its
-    end, the longer of a pair first.
-
-    Raises ValueError for a label that is not in 0 ... num_labels - 1.
-    """
-    classes: Ints = np.asarray(labels, np.int64)
-    if classes.size and not (classes.min() >= 0 and classes.max() < config.num_labels):
-        wrong = classes[(classes < 0) | (classes >= config.num_labels)][0]
-        raise ValueError(
-            f"label {wrong}: labels are 0 to {config.num_labels - 1}; give num_labels as many as there are"
-        )
-    first = encoder.encode(texts)
-    first_lengths = np.diff(first.offsets)
-    if pairs is None:
-        kept = np.minimum(first_lengths, config.max_seq_len - 2)
-        tokens, offsets = _row(first.tokens_T, first.offsets, kept, encoder)
-        return Examples(tokens_T=tokens, offsets=offsets, segment_b=np.diff(offsets), labels=classes)
-    second = encoder.encode(pairs)
-    room = config.max_seq_len - 3
-    first_kept, second_kept = shorten(first_lengths, np.diff(second.offsets), room)
-    front, front_offsets = _row(first.tokens_T, first.offsets, first_kept, encoder)
-    back, back_offsets = _row(second.tokens_T, second.offsets, second_kept, encoder, opened=False)
-    lengths = np.diff(front_offsets) + np.diff(back_offsets)
-    offsets = offsets_of(lengths)
-    tokens = np.empty(offsets[-1], np.int64)
-    segment_b = np.diff(front_offsets)
-    tokens[ranges(offsets[:-1], segment_b)] = front
-    tokens[ranges(offsets[:-1] + segment_b, np.diff(back_offsets))] = back
-    return Examples(tokens_T=tokens, offsets=offsets, segment_b=segment_b, labels=classes)
-
-
-def shorten(first: Ints, second: Ints, room: int) -> tuple[Ints, Ints]:
-    """Lengths left when tokens are taken one by one from the longer of two texts, from the second when equal,
-    until both fit `room`.
-    """
-    first_kept = np.minimum(first, np.maximum(room - second, room - room // 2))
-    return first_kept, np.minimum(second, room - first_kept)
-
-
-def _row(
-    tokens: npt.NDArray[np.integer], offsets: Ints, kept: Ints, encoder: Encoder, opened: bool = True
-) -> tuple[Ints, Ints]:
-    """The first `kept` tokens of each row between [CLS] (if `opened`) and [SEP]."""
-    before = int(opened)
-    out_offsets = offsets_of(kept + before + 1)
-    out = np.full(out_offsets[-1], encoder.sep_id, np.int64)
-    if opened:
-        out[out_offsets[:-1]] = encoder.cls_id
-    out[ranges(out_offsets[:-1] + before, kept)] = tokens[ranges(offsets[:-1], kept)]
-    return out, out_offsets
+def _below(name: str, modules: Collection[str]) -> bool:
+    return any(name.startswith(f"{module}.") for module in modules)
 
 
 @dataclass(frozen=True, kw_only=True)
